@@ -1,0 +1,1 @@
+"""ipfl: a model-sharing market."""

@@ -1,0 +1,98 @@
+"""What passes between a method and an engine in one round, and the record a round leaves behind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from ipfl.types.market import Bids, Outcome
+
+
+@dataclass(frozen=True, eq=False)
+class TrainJob:
+    """Train one participant's model on its own data.
+
+    Minimises cross-entropy + pull/2 * ||theta - centre||^2 from `params`; no centre, no pull.
+    """
+
+    participant: int
+    round_index: int
+    params: Float32[np.ndarray, "p"]
+    buffers: Float32[np.ndarray, "b"]
+    centre: Float32[np.ndarray, "p"] | None = None
+    pull: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainReply:
+    """The participant's model after training, and its mean training loss over the steps taken."""
+
+    participant: int
+    params: Float32[np.ndarray, "p"]
+    buffers: Float32[np.ndarray, "b"]
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluateJob:
+    """Evaluate k models on one split ("train", "validation" or "test") of one participant's data."""
+
+    participant: int
+    params: Float32[np.ndarray, "k p"]
+    buffers: Float32[np.ndarray, "k b"]
+    split: str = "test"
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluateReply:
+    """Mean cross-entropy and accuracy in [0, 1] of each of the k models."""
+
+    participant: int
+    loss: Float[np.ndarray, "k"]
+    accuracy: Float[np.ndarray, "k"]
+
+
+@dataclass(frozen=True)
+class MissingReply:
+    """No usable answer in time from this participant; `reason` says why in plain words."""
+
+    participant: int
+    reason: str
+
+
+Job = TrainJob | EvaluateJob
+Reply = TrainReply | EvaluateReply | MissingReply
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that a method carries from round to round: plain arrays, so that resume is exact.
+
+    `params` are the participants' own models; `centre` the proxies that pull the next local training
+    (zeros where `has_centre` is false).
+    """
+
+    round_index: int
+    params: Float32[np.ndarray, "m p"]
+    buffers: Float32[np.ndarray, "m b"]
+    centre: Float32[np.ndarray, "m p"]
+    has_centre: Bool[np.ndarray, "m"]
+
+
+@dataclass(frozen=True, eq=False)
+class RoundRecord:
+    """What one round did; the experiment bills it and writes it to the run folder.
+
+    `present` are the participants whose reply was usable; `bids`, `distance` and `outcome` cover all m,
+    with absent participants trading with nobody (their distances are NaN).
+    """
+
+    round_index: int
+    present: Bool[np.ndarray, "m"]
+    train_loss: Float[np.ndarray, "m"]
+    bids: Bids
+    distance: Float[np.ndarray, "m m"]
+    outcome: Outcome
+    market_seconds: float = 0.0
+    refusals: Mapping[int, str] = field(default_factory=dict)
