@@ -1,0 +1,295 @@
+"""The configuration of an experiment: typed, frozen, read from TOML. All limits live here.
+
+Unknown keys are refused with the nearest known one; a value out of range is refused with its bound.
+`Config` is what a run needs to be repeated: its TOML text is the run folder's config.toml.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ipfl.errors import ConfigError
+
+NUM_PARTICIPANTS_MAX = 100_000
+NUM_ROUNDS_MAX = 100_000
+PROHIBITIVE_COST = 1e9
+PARTICIPANT_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+
+Kind = Literal["trader", "buyer", "seller", "attacker"]
+Rule = Literal["paper", "lean", "truthful", "subsidised"]
+Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+
+
+class Table(BaseModel):
+    """A table of the configuration: immutable, strict in its types, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Distribution(Table):
+    """Amounts drawn per participant: uniform between `low` and `high`, or lognormal (`median`, `sigma`)."""
+
+    distribution: Literal["uniform", "lognormal"]
+    low: Amount = 0.0
+    high: Amount = 1.0
+    median: Annotated[float, Field(gt=0, le=1e15)] = 1.0
+    sigma: Annotated[float, Field(ge=0, le=10)] = 0.5
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
+
+
+class ParticipantConfig(Table):
+    """One participant, described by itself."""
+
+    id: Annotated[str, Field(pattern=PARTICIPANT_ID_PATTERN)]
+    kind: Kind = "trader"
+    valuation: Amount
+    export_cost: Amount
+    conduct: str = "honest"
+
+
+class ParticipantsConfig(Table):
+    """Participants described by a count and distributions, by `rows`, or by a CSV `file`.
+
+    With a count, the kinds other than trader are given to the last participants, in the order buyer, seller,
+    attacker. A buyer's export cost is prohibitive, a seller's valuation is 0, an attacker's both are 0.
+    """
+
+    count: Annotated[int, Field(ge=1, le=NUM_PARTICIPANTS_MAX)] | None = None
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,48}$")] = "participant-"
+    buyers: Annotated[int, Field(ge=0)] = 0
+    sellers: Annotated[int, Field(ge=0)] = 0
+    attackers: Annotated[int, Field(ge=0)] = 0
+    attack: str = "sign_flip"
+    valuation: Amount | Distribution = 10_000.0
+    export_cost: Amount | Distribution = 0.5
+    file: str | None = None
+    rows: Annotated[tuple[ParticipantConfig, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _kinds_fit(self) -> Self:
+        others = self.buyers + self.sellers + self.attackers
+        if self.count is not None and others > self.count:
+            raise ValueError(f"{others} buyers, sellers and attackers are more than count = {self.count}")
+        seen: set[str] = set()
+        for row in self.rows:
+            if row.id in seen:
+                raise ValueError(f"participant id {row.id!r} stands twice")
+            seen.add(row.id)
+        return self
+
+
+class TrainingConfig(Table):
+    """Local training: `steps` of SGD a round on batches of `batch_size` examples."""
+
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    lr: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 1e-5
+
+
+class MarketConfig(Table):
+    """The market's rules: either `rule`, a named pair, or `allocation` and `payment`."""
+
+    lam: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 2.0
+    eta: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 5.0
+    rule: Rule | None = None
+    allocation: Literal["greedy", "exact"] | None = None
+    payment: Literal["marginal", "critical", "vcg", "vcg-subsidised"] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.allocation is None) != (self.payment is None):
+            raise ValueError("allocation and payment go together: give both, or a rule instead")
+        if self.rule is not None and self.allocation is not None:
+            raise ValueError("give either rule, or allocation and payment, not both")
+        return self
+
+
+class PartitionConfig(Table):
+    """How a common data set is shared out among participants (own data needs none).
+
+    `cluster`: label shares of each cluster drawn from Dirichlet(`alpha_between`), those of its members
+    from Dirichlet(`alpha_within` * the cluster's shares); `dirichlet`: Dirichlet(`alpha`) per participant; `iid`: equal.
+    Each participant trains on `train_examples` (low, high; drawn uniformly) and tests on the rest of its share.
+    """
+
+    kind: Literal["cluster", "dirichlet", "iid"] = "cluster"
+    clusters: Annotated[int, Field(ge=1, le=1000)] = 3
+    alpha_between: Annotated[float, Field(gt=0, le=1e6)] = 0.5
+    alpha_within: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 0.5
+    train_examples: Annotated[tuple[int, int], Field(strict=False)] = (25, 50)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.train_examples
+        if not 1 <= low <= high:
+            raise ValueError(f"train_examples = [{low}, {high}] must be two counts, 1 <= low <= high")
+        return self
+
+
+class EvaluationConfig(Table):
+    """`test_fraction` of each participant's own rows is kept for testing (own data only)."""
+
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+
+class EngineConfig(Table):
+    """`workers` threads train participants side by side, each with one torch thread; 0 = one per core."""
+
+    name: Literal["in_process"] = "in_process"
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+
+
+class Config(Table):
+    """One experiment."""
+
+    rounds: Annotated[int, Field(ge=1, le=NUM_ROUNDS_MAX)] = 20
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    method: str = "ipfl"
+    task: str = "digits"
+    model: str = "auto"
+    data: str | None = None
+    label: str = "label"
+    participants: ParticipantsConfig = ParticipantsConfig()
+    training: TrainingConfig = TrainingConfig()
+    market: MarketConfig = MarketConfig()
+    partition: PartitionConfig = PartitionConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    engine: EngineConfig = EngineConfig()
+
+    @field_validator("participants", mode="before")
+    @classmethod
+    def _rows(cls, value: object) -> object:
+        return {"rows": value} if isinstance(value, list | tuple) else value
+
+    def to_toml(self) -> str:
+        """The configuration as TOML text; `Config.from_toml` of it is equal to `self`.
+
+        >>> Config.from_toml(Config(rounds=3).to_toml()) == Config(rounds=3)
+        True
+        """
+        tables = self.model_dump(mode="json", exclude_none=True)
+        if self.participants.rows:
+            tables["participants"] = tables["participants"]["rows"]
+        else:
+            del tables["participants"]["rows"]
+        return tomli_w.dumps(tables)
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "configuration") -> "Config":
+        """Read TOML text; `where` names its origin in errors.
+
+        Raises:
+          ConfigError: not TOML, an unknown key, a wrong type, a value out of range.
+        """
+        return cls.from_mapping(parse_toml(text, where), where)
+
+    @classmethod
+    def from_mapping(cls, tables: Mapping[str, Any], where: str = "configuration") -> "Config":
+        """Validate nested tables, as tomllib gives them.
+
+        Raises:
+          ConfigError: as in `from_toml`, naming the key.
+        """
+        try:
+            return cls.model_validate(dict(tables))
+        except ValidationError as error:
+            raise ConfigError(f"{where}: {_sentence(error)}") from None
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """TOML text as nested tables; a `ConfigError` names line and column."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not valid TOML: {error}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file."""
+    try:
+        return parse_toml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read configuration {path}: {reason}") from None
+
+
+def with_settings(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Apply `key.path=value` settings (values in TOML syntax, bare words are strings) to nested tables.
+
+    >>> with_settings({"rounds": 5}, ["rounds=10", "market.rule=paper"])
+    {'rounds': 10, 'market': {'rule': 'paper'}}
+    """
+    result: dict[str, Any] = json.loads(json.dumps(dict(tables)))
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"--set {setting!r}: expected key=value, e.g. --set rounds=10")
+        *parents, key = path.strip().split(".")
+        table: Any = result
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"--set {setting!r}: {parent!r} is not a table of settings here")
+        table[key] = _toml_value(text.strip())
+    return result
+
+
+def _toml_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem that pydantic found, as one sentence."""
+    problems = error.errors()
+    first = problems[0]
+    parts = [str(part) for part in first["loc"] if not _is_union_tag(part)]
+    key = ".".join(parts)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = list(_table_at(parts[:-1]).model_fields)
+        near = difflib.get_close_matches(parts[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if first["type"] in ("value_error", "missing"):
+        return f"{key + ': ' if key else ''}{message}{more}"
+    return f"{key} = {first['input']!r}: {message}{more}"
+
+
+def _is_union_tag(part: object) -> bool:
+    return isinstance(part, str) and (part.startswith("constrained-") or part in ("float", "Distribution"))
+
+
+def _table_at(path: Sequence[str]) -> type[BaseModel]:
+    """The table class found along `path` from the top of `Config`."""
+    nested: dict[str, type[BaseModel]] = {
+        "participants": ParticipantsConfig,
+        "training": TrainingConfig,
+        "market": MarketConfig,
+        "partition": PartitionConfig,
+        "evaluation": EvaluationConfig,
+        "engine": EngineConfig,
+        "rows": ParticipantConfig,
+        "valuation": Distribution,
+        "export_cost": Distribution,
+    }
+    named = [part for part in path if not part.isdigit()]
+    return nested.get(named[-1], Config) if named else Config

@@ -1,0 +1,204 @@
+"""The run folder: the files a run leaves behind, how they are written and how they are read back.
+
+Text files grow by whole rounds while the run goes on, so an interrupted run leaves a readable folder; all
+other files are written to a temporary name first and renamed. Nothing here is ever unpickled.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ipfl.config import Config
+from ipfl.errors import RunFolderError
+
+EDGE_COLUMNS = ("round_index", "buyer", "seller", "num_examples", "distance", "payment")
+LEDGER_COLUMNS = ("round_index", "payer", "payee", "amount", "purpose")
+OPERATOR = "operator"
+"""The account that pays subsidies; a participant may not be called so."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder read back. `rounds`, `edges` and `ledger` are lists of flat-enough records for pandas."""
+
+    path: Path
+    config: Config
+    environment: dict[str, Any]
+    rounds: list[dict[str, Any]]
+    edges: list[dict[str, Any]]
+    ledger: list[dict[str, Any]]
+    summary: dict[str, Any] | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its last round and wrote its summary."""
+        return self.summary is not None
+
+    @property
+    def participant_ids(self) -> list[str]:
+        """The ids in the order of every matrix and table of this run."""
+        return [row.id for row in self.config.participants.rows]
+
+    def distances(self, round_index: int) -> np.ndarray:
+        """The (m, m) distances of one round, [buyer, seller]; NaN where a participant was absent."""
+        return read_distances(self.path, round_index)
+
+    def participant_rounds(self) -> list[dict[str, Any]]:
+        """One flat record per participant and round: `pandas.DataFrame(run.participant_rounds())`."""
+        return [
+            {"round_index": line["round_index"]}
+            | {key: value for key, value in entry.items() if key != "bid"}
+            | {f"bid_{key}": value for key, value in entry["bid"].items()}
+            for line in self.rounds
+            for entry in line["participants"]
+        ]
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run folder, finished or not.
+
+    Raises:
+      RunFolderError: no such folder, a file is missing or damaged; the message names the file (and line).
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise RunFolderError(f"no run folder at {folder}: give the folder that `ipfl run --out` wrote")
+    config = Config.from_toml(_read_text(folder / "config.toml"), str(folder / "config.toml"))
+    summary_path = folder / "summary.json"
+    return Run(
+        path=folder,
+        config=config,
+        environment=read_json(folder / "environment.json"),
+        rounds=_read_jsonl(folder / "rounds.jsonl"),
+        edges=_read_csv(folder / "edges.csv", EDGE_COLUMNS),
+        ledger=_read_csv(folder / "ledger.csv", LEDGER_COLUMNS),
+        summary=read_json(summary_path) if summary_path.exists() else None,
+    )
+
+
+def read_distances(folder: Path, round_index: int) -> np.ndarray:
+    """The (m, m) float64 distances of one round."""
+    path = folder / "distances" / f"{round_index:05d}.npy"
+    try:
+        matrix: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RunFolderError(f"cannot read distances {path}: {error}") from None
+    return matrix
+
+
+def write_distances(folder: Path, round_index: int, distance: np.ndarray) -> None:
+    """Write one round's distances."""
+    buffer = io.BytesIO()
+    np.save(buffer, distance, allow_pickle=False)
+    write_bytes(folder / "distances" / f"{round_index:05d}.npy", buffer.getvalue())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: temporary name, flush to disk, rename, flush the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFolderError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """A readable JSON file; NaN is refused, because JSON has none."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Append whole lines in one write and flush them to disk."""
+    text = "".join(f"{line}\n" for line in lines)
+    try:
+        with path.open("ab") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error.strerror}; free space, then `ipfl run --resume`") from error
+
+
+def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Rows as CSV lines without a header; floats keep every digit."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writerows(rows)
+    return buffer.getvalue().splitlines()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of the run folder."""
+    try:
+        content = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise RunFolderError(f"{path} is not valid JSON (line {error.lineno}): restore it or run again") from None
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path} does not hold a JSON object: restore it or run again")
+    return content
+
+
+def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+    lines = _read_text(path).splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number == len(lines):  # a line torn by a crash; resume writes it again
+                break
+            raise RunFolderError(f"{path}, line {number}, is not valid JSON: restore it or run again") from None
+    return records
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    text = _read_text(path)
+    reader = csv.DictReader(io.StringIO(text))
+    if tuple(reader.fieldnames or ()) != tuple(columns):
+        raise RunFolderError(f"{path} has columns {reader.fieldnames}, expected {list(columns)}")
+    rows: list[dict[str, Any]] = []
+    numeric = {"round_index": int, "num_examples": int, "distance": float, "payment": float, "amount": float}
+    complete = text.endswith("\n")
+    raw = list(reader)
+    for number, row in enumerate(raw if complete else raw[:-1], start=2):
+        try:
+            rows.append({key: numeric.get(key, str)(value) for key, value in row.items()})
+        except (TypeError, ValueError):
+            raise RunFolderError(f"{path}, line {number}: expected {','.join(columns)}, got {row}") from None
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} is missing: {path.parent} is not a run folder, or an incomplete one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"cannot read {path}: {error}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
