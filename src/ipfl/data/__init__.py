@@ -1,0 +1,6 @@
+"""Tasks: every participant's own examples, from embedded data shared out or from a folder of one's own."""
+
+from ipfl.data.load import TASKS, load_task, participant_ids
+from ipfl.data.tasks import ParticipantData, Split, Task
+
+__all__ = ["TASKS", "ParticipantData", "Split", "Task", "load_task", "participant_ids"]
