@@ -15,7 +15,7 @@ class Source(NamedTuple):
 
 
 def digits() -> Source:
-    """1,797 handwritten digits (UCI optical recognition, test part): images of 1 x 8 x 8 in [-1, 1], 10 classes.
+    """1,797 handwritten digits (UCI optical recognition, test part): 1 x 8 x 8 in [-1, 1], 10 classes.
 
     x = (pixel / 16 - 0.5) / 0.5, pixels count from 0 to 16.
 
@@ -33,7 +33,7 @@ def digits() -> Source:
 
 
 def breast_cancer() -> Source:
-    """569 tumours (UCI breast cancer Wisconsin, diagnostic): 30 raw features, malignant (212) or benign (357).
+    """569 tumours (UCI breast cancer Wisconsin, diagnostic): 30 raw features, 2 classes.
 
     >>> source = breast_cancer()
     >>> source.x.shape, source.class_names, np.bincount(source.y).tolist()

@@ -1,0 +1,175 @@
+"""A task from a folder of one's own files, one per participant (docs/own-data.md is its manual).
+
+Each participant's examples are split and standardised by themselves. The only thing taken from all files
+together is the list of class names: models can be exchanged only if they agree on what their outputs mean.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64, Shaped
+
+from ipfl.data.arrays import as_pixels, read_arrays
+from ipfl.data.prepare import standardise, stratified_split
+from ipfl.data.raw import Raw, sort_classes
+from ipfl.data.tables import read_table
+from ipfl.data.tasks import NUM_PARTICIPANTS_MIN, ParticipantData, Split, Task, check_participant_id
+from ipfl.errors import ConfigError, DataError
+from ipfl.seeding import generator
+
+FOLDER_TASK = "folder"
+TABLES = (".csv", ".parquet")
+ARRAYS = (".npz",)
+OTHER_DATA = (
+    ".arrow", ".bz2", ".dta", ".feather", ".gz", ".jsonl", ".npy", ".ods", ".orc", ".parq", ".pickle", ".pkl",
+    ".pq", ".rds", ".sas7bdat", ".sav", ".tsv", ".xls", ".xlsx", ".zip",
+)  # fmt: skip
+"""Files that are probably somebody's data: refused, so that no participant is left out unnoticed."""
+CLASSES_UNSUSPICIOUS = 10
+
+
+def load_folder(folder: str | Path, label: str = "label", test_fraction: float = 0.3, seed: int = 0) -> Task:
+    """The task whose participants are the files of a folder, in the order of their ids.
+
+    A file's name without its ending is its participant's id. Tables (.csv, .parquet) have a label column and
+    numeric features, aligned by name to the order of the first file; arrays (.npz) have x and y.
+
+    Laws: the same files, test_fraction and seed give the same task, whatever the order the file system lists
+    them in; no value of one participant's file changes another's inputs or split.
+
+    Args:
+      folder: where the files lie; subfolders, hidden files and files such as .md or .toml are left alone.
+      label: the column of tables that names each row's class.
+      test_fraction: the part of each participant's rows kept for testing, in (0, 1).
+      seed: decides which rows.
+    Raises:
+      DataError: one sentence naming file, row and column, what is wrong and what to do.
+      ConfigError: test_fraction or seed out of range.
+    """
+    if not 0 < test_fraction < 1:
+        raise ConfigError(f"test_fraction = {test_fraction}: expected a number between 0 and 1, such as 0.3")
+    if seed < 0:
+        raise ConfigError(f"seed = {seed}: expected 0 or a positive whole number")
+    files = participant_files(Path(folder))
+    raws = [read_arrays(path) if _ending(path) in ARRAYS else read_table(path, label) for path in files]
+    class_names = _all_classes(raws)
+    participants = []
+    for index, (path, raw) in enumerate(zip(files, raws, strict=True)):
+        x = _aligned(raws[0], raw)
+        position = np.array([class_names.index(name) for name in raw.class_names], dtype=np.int64)
+        y = position[raw.y]
+        train, test = stratified_split(y, test_fraction, generator(seed, -1, index, "split"))
+        x_train, x_test = _prepared(x, train, test)
+        participants.append(ParticipantData(path.stem, Split(x_train, y[train]), Split(x_test, y[test])))
+    return Task(FOLDER_TASK, tuple(participants), participants[0].train.x.shape[1:], class_names)
+
+
+def participant_files(folder: Path) -> list[Path]:
+    """The data files of a folder, sorted by participant id.
+
+    Raises:
+      DataError: no folder, no or too few files, a forbidden or double name, tables beside arrays.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(
+            f"data folder {folder} {what}: give a folder with one .csv, .parquet or .npz file per participant"
+        )
+    try:
+        visible = sorted(
+            path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
+        )
+    except OSError as error:
+        raise DataError(f"data folder {folder} cannot be read: {error.strerror}") from None
+    unreadable = [path.name for path in visible if _ending(path) in OTHER_DATA]
+    if unreadable:
+        raise DataError(
+            f"data folder {folder}: {unreadable[0]} is in a format that is not read here; "
+            "convert it to .csv, .parquet or .npz, or take it out"
+        )
+    files = [path for path in visible if _ending(path) in TABLES + ARRAYS]
+    if len(files) < NUM_PARTICIPANTS_MIN:
+        found = f"only {files[0].name}" if files else "no data file"
+        raise DataError(
+            f"data folder {folder} has {found}: a market needs at least {NUM_PARTICIPANTS_MIN} participants, "
+            "put one .csv, .parquet or .npz file of each there"
+        )
+    _check_names(files)
+    return sorted(files, key=lambda path: path.stem)
+
+
+def _check_names(files: Sequence[Path]) -> None:
+    arrays = [path.name for path in files if _ending(path) in ARRAYS]
+    tables = [path.name for path in files if _ending(path) in TABLES]
+    if arrays and tables:
+        raise DataError(
+            f"{arrays[0]} holds arrays and {tables[0]} a table: all participants need the same kind of file, "
+            "either .npz, or .csv and .parquet"
+        )
+    owner: dict[str, str] = {}
+    for path in files:
+        check_participant_id(
+            path.stem, f"{path.name}: its name without the ending is the participant's id and"
+        )
+        other = owner.setdefault(path.stem.casefold(), path.name)
+        if other != path.name:
+            raise DataError(
+                f"{other} and {path.name} both name participant {path.stem!r} (capitals do not count): "
+                "rename one, or take it out"
+            )
+
+
+def _all_classes(raws: Sequence[Raw]) -> tuple[str, ...]:
+    """The union of all class names: the one thing participants share about their data."""
+    class_names = sort_classes([name for raw in raws for name in raw.class_names])
+    rows = sum(len(raw.y) for raw in raws)
+    if len(class_names) > max(CLASSES_UNSUSPICIOUS, rows / 2):
+        raise DataError(
+            f"the files hold {len(class_names)} different labels in {rows} rows, e.g. {class_names[0]!r}: "
+            "these look like identifiers or amounts, choose a label column that names classes"
+        )
+    return class_names
+
+
+def _aligned(first: Raw, raw: Raw) -> Shaped[np.ndarray, "n ..."]:
+    """A file's inputs with the columns in the first file's order."""
+    if first.columns is None or raw.columns is None:
+        if raw.x.shape[1:] != first.x.shape[1:]:
+            raise DataError(
+                f"{raw.file}: examples have shape {raw.x.shape[1:]}, but those of {first.file} have "
+                f"{first.x.shape[1:]}; all participants need the same shape"
+            )
+        if raw.x.ndim > 2 and (raw.x.dtype == np.uint8) != (first.x.dtype == np.uint8):
+            raise DataError(
+                f"{raw.file}: images are {raw.x.dtype}, but those of {first.file} are {first.x.dtype}; "
+                "store uint8 everywhere, or floats on the same scale everywhere"
+            )
+        return raw.x
+    if raw.columns == first.columns:
+        return raw.x
+    absent = [name for name in first.columns if name not in raw.columns]
+    extra = [name for name in raw.columns if name not in first.columns]
+    if absent or extra:
+        parts = [f"lacks {_some(absent)}"] * bool(absent) + [f"has {_some(extra)} besides"] * bool(extra)
+        raise DataError(
+            f"{raw.file} does not have the columns of {first.file}: it {' and '.join(parts)}; "
+            "give all files the same columns"
+        )
+    return raw.x[:, [raw.columns.index(name) for name in first.columns]]
+
+
+def _prepared(
+    x: Shaped[np.ndarray, "n ..."], train: Int64[np.ndarray, "train"], test: Int64[np.ndarray, "test"]
+) -> tuple[Float32[np.ndarray, "train ..."], Float32[np.ndarray, "test ..."]]:
+    if x.ndim == 2:
+        return standardise(x[train], x[test])
+    return as_pixels(x[train]), as_pixels(x[test])
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
