@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ipfl.report.payload import payload
+from ipfl.report.summary import participant_table, settled, verdict
+from ipfl.report.view import view
 from ipfl.run_folder import Run, load_run, write_text
 
 _HERE = Path(__file__).parent
+_SCRIPTS = ("core", "graph", "charts", "tables", "start")
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -40,18 +43,22 @@ def render_page(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    run = settled(run)
     data = payload(run)
-    style, script, charts = (
-        _asset("templates/page.css"),
-        _asset("templates/page.js"),
-        _asset("vendor/echarts.min.js"),
-    )
+    style, charts = _asset("templates/page.css"), _asset("vendor/echarts.min.js")
+    script = _script()
     policy = (
         f"default-src 'none'; script-src {_hash(charts)} {_hash(script)}; style-src {_hash(style)}; "
-        "style-src-attr 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
     return environment.get_template("page.html").render(
-        page=data, data=embedded(data), style=style, script=script, charts=charts, policy=policy
+        page=data,
+        view=view(run, verdict(run), participant_table(run)),
+        data=embedded(data),
+        style=style,
+        script=script,
+        charts=charts,
+        policy=policy,
     )
 
 
@@ -63,6 +70,12 @@ def embedded(data: dict[str, Any]) -> str:
     """
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     return "".join(_UNSAFE.get(letter, letter) for letter in text)
+
+
+def _script() -> str:
+    """The page's own script, one closed scope made of its parts."""
+    parts = "\n".join(_asset(f"templates/{name}.js") for name in _SCRIPTS)
+    return f'"use strict";\n{{\n{parts}\n}}'
 
 
 @cache

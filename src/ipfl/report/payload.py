@@ -13,15 +13,14 @@ import numpy as np
 
 from ipfl.errors import RunFolderError
 from ipfl.report.summary import num_decimals, participant_table, settled
+from ipfl.report.view import MONEY
 from ipfl.report.why import REASONS, NotBought, Trade, not_bought, trades
 from ipfl.run_folder import Run
 
 NUM_TRADES_MAX = 8_000
 NUM_REFUSED_PAIRS_MAX = 8_000
 NUM_SERIES_POINTS_MAX = 50_000
-NUM_REFUSALS_MAX = 200
 
-MONEY = ("gain", "cost", "paid", "received", "utility")
 SERIES = ("accuracy", "accuracy_alone", "utility", "paid", "received")
 _REASON_KEYS = list(REASONS)
 
@@ -61,7 +60,6 @@ def payload(run: Run) -> dict[str, Any]:
             "alone": [_short(line["mean_accuracy_alone"]) for line in run.rounds],
             "welfare": [_short(line["welfare"]) for line in run.rounds],
         },
-        "refusals": _refusals(run, numbers)[-NUM_REFUSALS_MAX:],
         "notes": [*notes, *refused_note],
     }
 
@@ -210,15 +208,6 @@ def _series(run: Run, ids: list[str], shown: list[int]) -> dict[str, Any]:
             for key in SERIES:
                 values[key][position].append(_short(entries[name][key], 5))
     return {"round": shown} | values
-
-
-def _refusals(run: Run, numbers: dict[str, int]) -> list[list[Any]]:
-    return [
-        [line["round_index"], numbers[entry["id"]], entry["refusal"] or "absent"]
-        for line in run.rounds
-        for entry in line["participants"]
-        if entry["refusal"] or not entry["present"]
-    ]
 
 
 def _edge_counts(run: Run) -> dict[int, int]:
