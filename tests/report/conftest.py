@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,28 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_run() -> BuildRun:
     """`build_run`, for runs of one's own."""
     return build_run
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMEDRIVER = shutil.which("chromedriver")
+NO_BROWSER = "page test did not run: install chromium and chromium-driver"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that need a browser where there is none."""
+    if not (CHROMIUM and CHROMEDRIVER):
+        for item in items:
+            if item.get_closest_marker("browser"):
+                item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say so plainly: a skip alone is easily overlooked."""
+    if any(NO_BROWSER in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_sep("!", NO_BROWSER, yellow=True)
+
+
+@pytest.fixture(scope="session")
+def browser_paths() -> tuple[str, str]:
+    """Where the browser and its driver are."""
+    return CHROMIUM or "", CHROMEDRIVER or ""

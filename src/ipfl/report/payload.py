@@ -17,9 +17,9 @@ from ipfl.report.view import MONEY
 from ipfl.report.why import REASONS, NotBought, Trade, not_bought, trades
 from ipfl.run_folder import Run
 
-NUM_TRADES_MAX = 8_000
-NUM_REFUSED_PAIRS_MAX = 8_000
-NUM_SERIES_POINTS_MAX = 50_000
+NUM_TRADES_MAX = 6_000
+NUM_REFUSED_PAIRS_MAX = 5_000
+NUM_SERIES_POINTS_MAX = 36_000
 
 SERIES = ("accuracy", "accuracy_alone", "utility", "paid", "received")
 _REASON_KEYS = list(REASONS)
