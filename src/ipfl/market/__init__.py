@@ -1,0 +1,31 @@
+"""A market for models: who buys from whom, what is paid, and whether anyone could have done better by lying.
+
+Usable on its own by someone who only has a table of bids and a matrix of distances; never imports torch.
+"""
+
+from ipfl.market.clearing import WellBeing, clear, well_being
+from ipfl.market.curves import Logarithmic, PowerLaw, SquareRoot, make_curve
+from ipfl.market.distance import cosine_distances
+from ipfl.market.gain import gain, threshold
+from ipfl.market.rules import RULES, Rule, check_rules, resolve_rule
+from ipfl.types.market import Bids, GainCurve, Outcome
+
+__all__ = [
+    "RULES",
+    "Bids",
+    "GainCurve",
+    "Logarithmic",
+    "Outcome",
+    "PowerLaw",
+    "Rule",
+    "SquareRoot",
+    "WellBeing",
+    "check_rules",
+    "clear",
+    "cosine_distances",
+    "gain",
+    "make_curve",
+    "resolve_rule",
+    "threshold",
+    "well_being",
+]

@@ -1,0 +1,253 @@
+"""Clearing the market: bids and distances in, graph and bills out (arXiv 2505.02462).
+
+Buyers' problems are solved in blocks, on all cores, so that memory beyond the inputs and the outcome stays
+O(block * m). Results do not depend on the blocks or on the number of cores.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ipfl.errors import BidError, check
+from ipfl.market.exact import NODE_LIMIT, TOLERANCE, Effort, optimum
+from ipfl.market.greedy import critical_payments, greedy_allocation, rank
+from ipfl.market.payment import marginal_payments
+from ipfl.market.problems import Problems, check_market, problems
+from ipfl.market.rules import Rule, check_rules
+from ipfl.types.market import Bids, Outcome
+
+BLOCK_ENTRIES = 1 << 16
+"""Pairs of buyer and seller worked on at once: what fits a core's cache."""
+THREADS_FROM = 1 << 17
+"""Pairs from which a second thread pays."""
+ROUNDING = 1e-9
+"""Laws of money are held to this share of the largest amount in the market."""
+
+
+@dataclass(frozen=True, eq=False)
+class Settlement:
+    """What a block of buyers buys and pays; `bounds` and `gaps` as in `Outcome`."""
+
+    allocation: Bool[np.ndarray, "b m"]
+    payments: Float[np.ndarray, "b m"]
+    charges: Float[np.ndarray, "b m"]
+    bounds: Float[np.ndarray, "b"]
+    gaps: Float[np.ndarray, "b"]
+
+
+def clear(
+    bids: Bids,
+    distance: Float[np.ndarray, "m m"],
+    lam: float = 0.1,
+    allocation: str = "exact",
+    payment: str = "vcg",
+    *,
+    tolerance: float = TOLERANCE,
+    node_limit: int = NODE_LIMIT,
+    workers: int | None = None,
+) -> Outcome:
+    """Decide who buys from whom and what is paid.
+
+    Laws, for bids that are true: every utility and surplus is >= 0; what sellers receive is what buyers pay
+    plus the subsidy; permuting participants permutes the outcome; multiplying K by a^2 and c and lam by a
+    multiplies all money by a.
+
+    Args:
+      bids: what participants report.
+      distance: d_ij in [0, 2], [buyer, seller]; the diagonal is not read.
+      lam: weight of friction, e_ij = lam * d_ij * N_j / N_i.
+      allocation: "exact" or "greedy".
+      payment: "vcg" or "vcg-subsidised" (exact), "critical" (greedy), "marginal" (either).
+      tolerance: exact: a set within this share of the most the buyer could gain counts as optimal.
+      node_limit: exact: partial decisions one search may look at; where it ends a search, `gap` is > 0.
+      workers: threads; all cores unless given.
+    Returns:
+      The outcome, judged by the bids (`well_being` judges it by the truth).
+    Raises:
+      BidError: distances, a lam or rules from which no market can be cleared.
+      InvariantError: a law of money does not hold: a fault of ours.
+
+    Two sellers of 4 examples offer at 0.467123 and 0.672902; the buyer, K = 36 and N = 4, takes the cheaper
+    and pays it what the dearer one would have had to be paid:
+
+    >>> bids = Bids(
+    ...     np.array([4, 4, 4]), np.array([36.0, 0.0, 0.0]), np.array([0.0, 0.467123, 0.672902])
+    ... )
+    >>> outcome = clear(bids, np.zeros((3, 3)), lam=0.0)
+    >>> outcome.allocation[0].tolist(), outcome.payments[0].round(6).tolist()
+    ([False, True, False], [0.0, 0.672902, 0.0])
+    """
+    rule = check_rules(allocation, payment)
+    check_market(bids, distance, lam)
+    effort = _checked_effort(tolerance, node_limit)
+    m = len(bids)
+    allocated = np.zeros((m, m), dtype=bool)
+    payments = np.zeros((m, m))
+    charges = np.zeros((m, m)) if payment == "vcg-subsidised" else payments
+    gains, frictions, bound, gap = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
+
+    def settle_block(rows: slice) -> None:
+        block = problems(bids, distance, lam, rows)
+        settled = settle(block, rule, effort)
+        allocated[rows] = settled.allocation
+        payments[rows] = settled.payments
+        charges[rows] = settled.charges
+        bound[rows], gap[rows] = settled.bounds, settled.gaps
+        gains[rows] = block.gains(block.imported(settled.allocation))
+        frictions[rows] = (block.frictions * settled.allocation).sum(axis=1)
+
+    _on_all_cores(settle_block, _blocks(m), m * m, workers)
+    return _outcome(bids, rule, allocated, payments, charges, gains, frictions, bound, gap)
+
+
+def settle(block: Problems, rule: Rule, effort: Effort) -> Settlement:
+    """What each buyer of a block buys and pays under a rule: the mechanism, one buyer at a time."""
+    b = len(block.buyers)
+    if rule.allocation == "greedy":
+        ranking = rank(block)
+        allocation = greedy_allocation(block, ranking)
+        unproven = np.full(b, np.nan)
+        if rule.payment == "critical":
+            payments = critical_payments(block, ranking)
+        else:
+            payments = marginal_payments(block, allocation)
+        return Settlement(allocation, payments, payments, unproven, unproven)
+    best = optimum(block, rule.payment != "marginal", effort)
+    gaps = best.bounds - best.values
+    # Within the tolerance of the search the optimum counts as proven.
+    proven = gaps <= 2 * effort.tolerance * block.gains(np.full(b, block.sizes.sum()))
+    gaps = np.where(proven, 0.0, gaps)
+    if rule.payment == "marginal":
+        payments = marginal_payments(block, best.allocation)
+        return Settlement(best.allocation, payments, payments, best.bounds, gaps)
+    costs = np.where(best.allocation, block.costs, 0.0)
+    payments = costs + best.premiums
+    charges = costs if rule.payment == "vcg-subsidised" else payments
+    return Settlement(best.allocation, payments, charges, best.bounds, gaps)
+
+
+@dataclass(frozen=True, eq=False)
+class WellBeing:
+    """How each participant fares; the fields mean what they mean in `Outcome`."""
+
+    gains: Float[np.ndarray, "m"]
+    costs: Float[np.ndarray, "m"]
+    frictions: Float[np.ndarray, "m"]
+    utilities: Float[np.ndarray, "m"]
+    surpluses: Float[np.ndarray, "m"]
+
+
+def well_being(truth: Bids, outcome: Outcome, distance: Float[np.ndarray, "m m"], lam: float) -> WellBeing:
+    """How participants fare under a graph and bills that reports have led to, by their true types.
+
+    Raises:
+      BidError: an outcome of another number of participants, or distances or a lam that make no market.
+
+    >>> truth = Bids(np.array([4, 4]), np.array([36.0, 0.0]), np.array([0.0, 0.5]))
+    >>> outcome = clear(truth.with_report(1, export_cost=0.25), np.zeros((2, 2)), lam=0.0)
+    >>> well_being(truth, outcome, np.zeros((2, 2)), lam=0.0).costs.tolist()
+    [0.0, 0.5]
+    """
+    check_market(truth, distance, lam)
+    if len(outcome.gains) != len(truth):
+        raise BidError(f"the outcome is one of {len(outcome.gains)} participants, expected {len(truth)}")
+    m = len(truth)
+    gains, frictions = np.zeros(m), np.zeros(m)
+    for rows in _blocks(m):
+        block = problems(truth, distance, lam, rows)
+        bought = outcome.allocation[rows]
+        gains[rows] = block.gains(block.imported(bought))
+        frictions[rows] = (block.frictions * bought).sum(axis=1)
+    costs = truth.export_cost * outcome.allocation.sum(axis=0)
+    utilities = gains - costs - outcome.paid + outcome.received
+    return WellBeing(gains, costs, frictions, utilities, utilities - frictions)
+
+
+def _outcome(
+    bids: Bids,
+    rule: Rule,
+    allocation: np.ndarray,
+    payments: np.ndarray,
+    charges: np.ndarray,
+    gains: np.ndarray,
+    frictions: np.ndarray,
+    bound: np.ndarray,
+    gap: np.ndarray,
+) -> Outcome:
+    """Add up the bills, and hold them to the laws of money."""
+    costs = bids.export_cost * allocation.sum(axis=0)
+    paid, received = charges.sum(axis=1), payments.sum(axis=0)
+    utilities = gains - costs - paid + received
+    welfare = math.fsum(gains) - math.fsum(costs)
+    outcome = Outcome(
+        allocation=allocation,
+        payments=payments,
+        charges=charges,
+        gains=gains,
+        costs=costs,
+        frictions=frictions,
+        paid=paid,
+        received=received,
+        utilities=utilities,
+        surpluses=utilities - frictions,
+        bound=bound,
+        gap=gap,
+        welfare=welfare,
+        objective=welfare - math.fsum(frictions),
+        subsidy=0.0 if charges is payments else money_total(payments) - money_total(charges),
+        allocation_rule=rule.allocation,
+        payment_rule=rule.payment,
+    )
+    _check_laws(bids, outcome)
+    return outcome
+
+
+def money_total(amounts: Float[np.ndarray, "m m"]) -> float:
+    """The sum of all entries, rounded once: it does not depend on their order."""
+    return math.fsum(amounts[amounts != 0])
+
+
+def _check_laws(bids: Bids, outcome: Outcome) -> None:
+    """No seller is paid less than its cost, no buyer pays more than it gains, nobody buys from itself."""
+    slack = ROUNDING * max(1e-300, outcome.gains.max(initial=0.0), outcome.paid.max(initial=0.0))
+    worst = 0.0
+    for buyer in np.flatnonzero(outcome.allocation.any(axis=1)):
+        sellers = np.flatnonzero(outcome.allocation[buyer])
+        worst = min(worst, (outcome.payments[buyer, sellers] - bids.export_cost[sellers]).min())
+    check(bool(worst >= -slack), "every seller is paid at least its reported cost")
+    kept = outcome.gains - outcome.frictions - outcome.paid
+    check(bool(kept.min(initial=0.0) >= -slack), "no buyer pays more than it gains by its own bid")
+    check(not bool(outcome.allocation.diagonal().any()), "nobody buys from itself")
+
+
+def _blocks(m: int) -> list[slice]:
+    """Slices of buyers of about BLOCK_ENTRIES pairs each."""
+    size = max(1, BLOCK_ENTRIES // max(m, 1))
+    return [slice(start, min(start + size, m)) for start in range(0, m, size)]
+
+
+def _on_all_cores(
+    work: Callable[[slice], None], blocks: Iterable[slice], pairs: int, workers: int | None
+) -> None:
+    """Run the blocks, on threads when there is enough to do; NumPy and compiled code release the lock."""
+    threads = workers or len(os.sched_getaffinity(0))
+    if pairs < THREADS_FROM or threads == 1:
+        for rows in blocks:
+            work(rows)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, blocks):
+            pass
+
+
+def _checked_effort(tolerance: float, node_limit: int) -> Effort:
+    if not 0 <= tolerance <= 1e-3:
+        raise BidError(f"tolerance is {tolerance}, expected a number in [0, 0.001]")
+    if node_limit < 1:
+        raise BidError(f"node_limit is {node_limit}, expected a whole number >= 1")
+    return Effort(tolerance, node_limit)

@@ -1,0 +1,134 @@
+"""The market seen as one problem per buyer: max over S of G_i(S) - sum of q_ij over S.
+
+The objective of the graph is a sum over buyers, so every buyer's problem is solved, and billed, apart from
+all others (arXiv 2505.02462). A block of such problems is what the allocation and payment rules work on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from ipfl.errors import BidError
+from ipfl.market.curves import SQUARE_ROOT
+from ipfl.types.market import Bids, GainCurve
+
+
+@dataclass(frozen=True, eq=False)
+class Problems:
+    """The problems of b buyers who face the same m sellers.
+
+    Attributes:
+      buyers: whose problem each row is; nobody buys from itself.
+      own: N_i of the buyer.
+      amplitude: sqrt(K_i) of the buyer.
+      sizes: N_j of the sellers.
+      costs: c_j, as each buyer is asked for it; infinite for what is not for sale.
+      frictions: e_ij = lam * d_ij * N_j / N_i; 0 in the buyer's own column.
+      curves: the buyers' gain curves; None means the square-root law for all.
+    """
+
+    buyers: Int64[np.ndarray, "b"]
+    own: Float[np.ndarray, "b"]
+    amplitude: Float[np.ndarray, "b"]
+    sizes: Float[np.ndarray, "m"]
+    costs: Float[np.ndarray, "b m"]
+    frictions: Float[np.ndarray, "b m"]
+    curves: tuple[GainCurve, ...] | None = None
+
+    @property
+    def prices(self) -> Float[np.ndarray, "b m"]:
+        """q_ij = c_j + e_ij."""
+        return np.asarray(self.costs + self.frictions)
+
+    def take(self, rows: np.ndarray) -> "Problems":
+        """Some of the problems; a row may be taken more than once."""
+        return Problems(
+            buyers=self.buyers[rows],
+            own=self.own[rows],
+            amplitude=self.amplitude[rows],
+            sizes=self.sizes,
+            costs=self.costs[rows],
+            frictions=self.frictions[rows],
+            curves=None if self.curves is None else tuple(self.curves[row] for row in rows),
+        )
+
+    def by_curve(self) -> Iterator[tuple[GainCurve, Int64[np.ndarray, "k"]]]:
+        """The rows that share a gain curve, curve by curve."""
+        if self.curves is None:
+            yield SQUARE_ROOT, np.arange(len(self.buyers))
+            return
+        groups: dict[GainCurve, list[int]] = {}
+        for row, curve in enumerate(self.curves):
+            groups.setdefault(curve, []).append(row)
+        for curve, rows in groups.items():
+            yield curve, np.array(rows, dtype=np.int64)
+
+    def gains(self, imported: Float[np.ndarray, "b"]) -> Float[np.ndarray, "b"]:
+        """G_i of importing so many examples."""
+        return self.gains_from(np.arange(len(self.buyers)), self.own, imported)
+
+    def gains_from(
+        self, rows: Int64[np.ndarray, "e"], before: Float[np.ndarray, "e"], more: Float[np.ndarray, "e"]
+    ) -> Float[np.ndarray, "e"]:
+        """What `more` examples add when the buyer of each row has `before` already, its own included."""
+        if self.curves is None:
+            return np.asarray(self.amplitude[rows] * SQUARE_ROOT.gain(before, more))
+        added = np.zeros(len(rows))
+        for curve, members in self.by_curve():
+            here = np.isin(rows, members)
+            added[here] = self.amplitude[rows[here]] * curve.gain(before[here], more[here])
+        return added
+
+    def imported(self, allocation: Bool[np.ndarray, "b m"]) -> Float[np.ndarray, "b"]:
+        """Sum of N_j over the sellers chosen: whole numbers, so the order of summing does not matter."""
+        return np.asarray(allocation @ self.sizes)
+
+
+def problems(
+    bids: Bids, distance: Float[np.ndarray, "m m"], lam: float, rows: slice | np.ndarray = slice(None)
+) -> Problems:
+    """The problems of some buyers, checked distances assumed (`check_market`)."""
+    buyers = np.arange(len(bids))[rows]
+    sizes = bids.num_examples.astype(np.float64)
+    own = sizes[buyers]
+    frictions = (lam * sizes)[None, :] * distance[buyers] / own[:, None]
+    frictions[np.arange(len(buyers)), buyers] = 0.0
+    return Problems(
+        buyers=buyers,
+        own=own,
+        amplitude=np.sqrt(bids.valuation[buyers]),
+        sizes=sizes,
+        costs=np.broadcast_to(bids.export_cost, frictions.shape),
+        frictions=frictions,
+        curves=None if bids.curves is None else tuple(bids.curves[i] for i in buyers),
+    )
+
+
+def check_market(bids: Bids, distance: np.ndarray, lam: float) -> None:
+    """Refuse distances and a lam from which no market can be cleared; the diagonal is never read.
+
+    Raises:
+      BidError: a distance that is missing, not finite or outside [0, 2], or a lam that is negative or not
+        finite; the message names buyer, seller, value and bound.
+    """
+    m = len(bids)
+    if not (np.isfinite(lam) and lam >= 0):
+        raise BidError(f"lam is {lam}, expected a finite number >= 0")
+    if not isinstance(distance, np.ndarray) or distance.dtype.kind not in "fiu":
+        raise BidError("distance is not an array of numbers, expected one of shape (m, m)")
+    if distance.shape != (m, m):
+        raise BidError(f"distance has shape {distance.shape}, expected {(m, m)}, one row per participant")
+    for buyer in range(m):
+        row = distance[buyer]
+        if m > 1 and row.min() >= 0 and row.max() <= 2:
+            continue
+        wrong = ~((row >= 0) & (row <= 2))
+        wrong[buyer] = False
+        if wrong.any():
+            seller = int(np.argmax(wrong))
+            raise BidError(
+                f"participant {bids.ids[buyer]}: distance to {bids.ids[seller]} is {row[seller]}, "
+                "expected a finite number in [0, 2]"
+            )
