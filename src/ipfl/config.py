@@ -9,7 +9,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -42,7 +42,7 @@ class Distribution(Table):
     sigma: Annotated[float, Field(ge=0, le=10)] = 0.5
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> "Distribution":
         if self.low > self.high:
             raise ValueError(f"low {self.low:g} is above high {self.high:g}")
         return self
@@ -77,7 +77,7 @@ class ParticipantsConfig(Table):
     rows: Annotated[tuple[ParticipantConfig, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
-    def _kinds_fit(self) -> Self:
+    def _kinds_fit(self) -> "ParticipantsConfig":
         others = self.buyers + self.sellers + self.attackers
         if self.count is not None and others > self.count:
             raise ValueError(f"{others} buyers, sellers and attackers are more than count = {self.count}")
@@ -109,7 +109,7 @@ class MarketConfig(Table):
     payment: Literal["marginal", "critical", "vcg", "vcg-subsidised"] | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _one_way(self) -> "MarketConfig":
         if (self.allocation is None) != (self.payment is None):
             raise ValueError("allocation and payment go together: give both, or a rule instead")
         if self.rule is not None and self.allocation is not None:
@@ -121,7 +121,7 @@ class PartitionConfig(Table):
     """How a common data set is shared out among participants (own data needs none).
 
     `cluster`: label shares of each cluster drawn from Dirichlet(`alpha_between`), those of its members
-    from Dirichlet(`alpha_within` * the cluster's shares); `dirichlet`: Dirichlet(`alpha`) per participant; `iid`: equal.
+    from Dirichlet(`alpha_within` * the cluster's shares); `dirichlet`: Dirichlet(`alpha`) each; `iid`: equal.
     Each participant trains on `train_examples` (low, high; drawn uniformly) and tests on the rest of its share.
     """
 
@@ -133,7 +133,7 @@ class PartitionConfig(Table):
     train_examples: Annotated[tuple[int, int], Field(strict=False)] = (25, 50)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> "PartitionConfig":
         low, high = self.train_examples
         if not 1 <= low <= high:
             raise ValueError(f"train_examples = [{low}, {high}] must be two counts, 1 <= low <= high")

@@ -113,7 +113,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise RunFolderError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
+        raise RunFolderError(
+            f"cannot write {path}: {error.strerror}; free space or choose another --out"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -135,7 +137,9 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise RunFolderError(f"cannot write {path}: {error.strerror}; free space, then `ipfl run --resume`") from error
+        raise RunFolderError(
+            f"cannot write {path}: {error.strerror}; free space, then `ipfl run --resume`"
+        ) from error
 
 
 def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
@@ -151,7 +155,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
-        raise RunFolderError(f"{path} is not valid JSON (line {error.lineno}): restore it or run again") from None
+        raise RunFolderError(
+            f"{path} is not valid JSON (line {error.lineno}): restore it or run again"
+        ) from None
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} does not hold a JSON object: restore it or run again")
     return content
@@ -166,7 +172,9 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             if number == len(lines):  # a line torn by a crash; resume writes it again
                 break
-            raise RunFolderError(f"{path}, line {number}, is not valid JSON: restore it or run again") from None
+            raise RunFolderError(
+                f"{path}, line {number}, is not valid JSON: restore it or run again"
+            ) from None
     return records
 
 
@@ -191,7 +199,9 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RunFolderError(f"{path} is missing: {path.parent} is not a run folder, or an incomplete one") from None
+        raise RunFolderError(
+            f"{path} is missing: {path.parent} is not a run folder, or an incomplete one"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RunFolderError(f"cannot read {path}: {error}") from None
 

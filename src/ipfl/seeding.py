@@ -11,7 +11,16 @@ from typing import Literal
 import numpy as np
 
 Purpose = Literal[
-    "partition", "participants", "init", "batches", "split", "conduct", "selection", "search", "sketch", "torch"
+    "partition",
+    "participants",
+    "init",
+    "batches",
+    "split",
+    "conduct",
+    "selection",
+    "search",
+    "sketch",
+    "torch",
 ]
 
 

@@ -54,7 +54,7 @@ def ration(
         demand = size * shares.sum(axis=0)
         if (demand <= stock).all():
             break
-        shares = shares * np.minimum(1.0, (1.0 - 1e-6) * stock / demand)
+        shares = shares * np.minimum(1.0, (1.0 - 1e-6) * stock / np.maximum(demand, SHARE_MIN))
         shares = shares / shares.sum(axis=1, keepdims=True)
     result: Float64[np.ndarray, "m classes"] = shares
     return result

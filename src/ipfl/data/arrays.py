@@ -12,6 +12,9 @@ from ipfl.data.raw import Raw, check_finite, named_classes
 from ipfl.errors import DataError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+REMEDY = "store it with numpy.savez(file, x=..., y=...)"
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged or encrypted archive may raise."""
 
 
 def read_arrays(path: Path) -> Raw:
@@ -56,20 +59,9 @@ def as_pixels(
 
 def _stored(path: Path) -> tuple[Shaped[np.ndarray, "..."], Shaped[np.ndarray, "..."]]:
     try:
-        stored: Any = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            raise DataError(
-                f"{path.name} holds one bare array: store it with numpy.savez(file, x=..., y=...)"
-            )
-        with stored:
-            lacking = [name for name in ("x", "y") if name not in stored.files]
-            if lacking:
-                raise DataError(
-                    f"{path.name} has no array {lacking[0]!r} (it has: {', '.join(stored.files) or 'none'}); "
-                    "store it with numpy.savez(file, x=..., y=...)"
-                )
-            return stored["x"], stored["y"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        with path.open("rb") as file:
+            return _members(path.name, np.load(file, allow_pickle=False))
+    except UNREADABLE as error:
         if "allow_pickle" in str(error):
             reason = "it holds Python objects, or is no .npz file; store plain arrays of numbers or text"
         else:
@@ -77,6 +69,17 @@ def _stored(path: Path) -> tuple[Shaped[np.ndarray, "..."], Shaped[np.ndarray, "
                 f"{str(error).splitlines()[0][:200] if str(error) else 'it ends early'}; write the file again"
             )
         raise DataError(f"{path.name} cannot be read: {reason}") from None
+
+
+def _members(name: str, stored: Any) -> tuple[Shaped[np.ndarray, "..."], Shaped[np.ndarray, "..."]]:
+    if isinstance(stored, np.ndarray):
+        raise DataError(f"{name} holds one bare array: {REMEDY}")
+    with stored:
+        lacking = [member for member in ("x", "y") if member not in stored.files]
+        if lacking:
+            has = ", ".join(stored.files) or "none"
+            raise DataError(f"{name} has no array {lacking[0]!r} (it has: {has}); {REMEDY}")
+        return stored["x"], stored["y"]
 
 
 def _vectors(file: str, x: Shaped[np.ndarray, "n features"]) -> Shaped[np.ndarray, "n features"]:

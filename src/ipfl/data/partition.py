@@ -68,7 +68,7 @@ def partition(
             f"partition.train_examples = [{low}, {high}]: training on 2 classes needs at least 2 examples; "
             "raise the lower number"
         )
-    classes = np.unique(labels)
+    classes, compact = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise DataError(
             f"the data to be shared out has {len(classes)} class(es): choose data with at least 2"
@@ -77,8 +77,8 @@ def partition(
     if config.kind == "iid":
         piles = _equal_parts(labels, num_participants, rng)
     else:
-        stock = np.bincount(labels)
-        piles = deal(labels, quotas(_best_shares(stock, num_participants, needed, config, rng), stock), rng)
+        stock = np.bincount(compact)
+        piles = deal(compact, quotas(_best_shares(stock, num_participants, needed, config, rng), stock), rng)
     if len(piles[0]) < needed:
         raise DataError(_too_few(len(labels), num_participants, len(piles[0]), config))
     return tuple(_train_and_test(labels, pile, int(rng.integers(low, high + 1)), rng) for pile in piles)

@@ -53,7 +53,10 @@ def rank(problems: Problems) -> Ranking:
 
 
 def seller_thresholds(problems: Problems) -> Float[np.ndarray, "b m"]:
-    """x_j of every seller for every buyer: N_j where K = 0 (never bought), -inf for the buyer itself."""
+    """x_j of every seller for every buyer: N_j where K = 0 (never bought).
+
+    -inf for the buyer itself and for what is not on offer (an infinite cost): these stand last and never fit.
+    """
     prices = problems.prices
     result = np.empty(prices.shape)
     for curve, rows in problems.by_curve():
@@ -62,6 +65,7 @@ def seller_thresholds(problems: Problems) -> Float[np.ndarray, "b m"]:
         with np.errstate(over="ignore"):
             np.divide(prices[rows], amplitude, out=rate, where=amplitude > 0)
         result[rows] = threshold(rate, problems.sizes[None, :], curve)
+    result[np.isposinf(prices)] = -np.inf
     result[np.arange(len(prices)), problems.buyers] = -np.inf
     return result
 

@@ -5,7 +5,7 @@ all others (arXiv 2505.02462). A block of such problems is what the allocation a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -24,7 +24,7 @@ class Problems:
       own: N_i of the buyer.
       amplitude: sqrt(K_i) of the buyer.
       sizes: N_j of the sellers.
-      costs: c_j, as each buyer is asked for it; infinite for what is not for sale.
+      costs: c_j, as each buyer is asked for it; infinite where the seller is not on offer at all.
       frictions: e_ij = lam * d_ij * N_j / N_i; 0 in the buyer's own column.
       curves: the buyers' gain curves; None means the square-root law for all.
     """
@@ -53,6 +53,12 @@ class Problems:
             frictions=self.frictions[rows],
             curves=None if self.curves is None else tuple(self.curves[row] for row in rows),
         )
+
+    def asked(self, seller: int, reports: Float[np.ndarray, "b"]) -> "Problems":
+        """The same problems, but for what one seller asks of each buyer; infinity takes it off the market."""
+        costs = np.array(self.costs)
+        costs[:, seller] = reports
+        return replace(self, costs=costs)
 
     def by_curve(self) -> Iterator[tuple[GainCurve, Int64[np.ndarray, "k"]]]:
         """The rows that share a gain curve, curve by curve."""

@@ -5,6 +5,7 @@ Everything here is a pure function of the run folder, finished or not, so the te
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,12 +149,12 @@ def settled(run: Run) -> Run:
     )
 
 
-def total(amounts: list[float]) -> float:
+def total(amounts: Sequence[float | int]) -> float:
     """The correctly rounded sum."""
     return math.fsum(amounts)
 
 
-def num_decimals(amounts: list[float]) -> int:
+def num_decimals(amounts: Sequence[float | int]) -> int:
     """Decimals that keep a column of amounts to about five digits."""
     largest = max((abs(amount) for amount in amounts), default=0.0)
     return 3 if largest < 10 else 2 if largest < 1000 else 1 if largest < 10_000 else 0

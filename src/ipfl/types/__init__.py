@@ -1,6 +1,7 @@
 """Frozen records that cross layers; they hold data and check it, and do nothing else."""
 
 from ipfl.types.market import Bids, Outcome
+from ipfl.types.participants import Participant, ParticipantKind
 from ipfl.types.rounds import (
     EvaluateJob,
     EvaluateReply,
@@ -20,6 +21,8 @@ __all__ = [
     "Job",
     "MissingReply",
     "Outcome",
+    "Participant",
+    "ParticipantKind",
     "Reply",
     "RoundRecord",
     "State",

@@ -69,15 +69,14 @@ Reply = TrainReply | EvaluateReply | MissingReply
 class State:
     """All that a method carries from round to round: plain arrays, so that resume is exact.
 
-    `params` are the participants' own models; `centre` the proxies that pull the next local training
-    (zeros where `has_centre` is false).
+    `params` and `buffers` are the participants' own models after the round; `arrays` what else the method
+    needs, by name (iPFL: the proxies). `round_index` is the round to be run next.
     """
 
     round_index: int
     params: Float32[np.ndarray, "m p"]
     buffers: Float32[np.ndarray, "m b"]
-    centre: Float32[np.ndarray, "m p"]
-    has_centre: Bool[np.ndarray, "m"]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,44 @@
+# Two commands: `make run` shows the market at work, `make test` checks everything.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+NEEDED := pyproject.toml constraints.txt
+
+.PHONY: run test test-slow check bench docs clean help
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / - /'
+
+run: $(VENV)/.run-ready  ## set up, run the default market, say where its page is
+	$(BIN)/ipfl run
+
+test: $(VENV)/.test-ready  ## set up, run every check and test (under 15 minutes on two cores)
+	PATH="$(abspath $(BIN)):$$PATH" scripts/check
+	PATH="$(abspath $(BIN)):$$PATH" scripts/test
+
+test-slow: $(VENV)/.test-ready  ## the checks that take longer: kills at random moments, long searches
+	PATH="$(abspath $(BIN)):$$PATH" scripts/test-slow
+
+check: $(VENV)/.test-ready  ## lint, types and layers only
+	PATH="$(abspath $(BIN)):$$PATH" scripts/check
+
+bench: $(VENV)/.test-ready  ## measure every figure that README.md and docs/ give
+	PATH="$(abspath $(BIN)):$$PATH" scripts/bench
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ipfl needs Python 3.11 or newer; this is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Could not make a virtual environment. On Debian and Ubuntu install it with: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.run-ready: $(VENV)/bin/python $(NEEDED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/bin/python $(NEEDED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/.run-ready
+
+clean:  ## remove what was built (not the runs)
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,83 @@
+"""The command line. Commands are imported when they are called, so `ipfl --help` stays fast.
+
+Exit codes: 0 done; 1 the run or the check failed; 2 bad usage or input; 130 interrupted (Ctrl-C).
+"""
+
+import errno
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from ipfl.errors import IpflError
+
+COMMANDS = {
+    "run": ("ipfl.cli.run:run", "Run a market: train, clear, pay, every round."),
+    "presets": ("ipfl.cli.presets:presets", "List the presets, or print one to copy and edit."),
+    "show": ("ipfl.cli.show:show", "Print the tables and the verdict of a run."),
+    "report": ("ipfl.cli.show:report", "Write a run's page (report.html) again."),
+}
+"""Each command's home and its line in `ipfl --help`."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and one-liners without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the help page."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command that was asked for."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="ipfl")
+def main() -> None:
+    """A model-sharing market.
+
+    Participants train personalised models on their own data and buy model updates from one another. Start with
+    `ipfl run`: it needs no argument and no download.
+
+    Exit codes: 0 done, 1 the run or check failed, 2 bad usage or input, 130 interrupted.
+    """
+
+
+def entry() -> None:
+    """Run the command line; an error of ours becomes one sentence and its exit code, never a traceback."""
+    try:
+        main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(
+            "interrupted; every finished round is on disk: go on with `ipfl run --resume DIR`", err=True
+        )
+        sys.exit(130)
+    except IpflError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        full = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        click.echo(f"error: {error.strerror or error}{where}{full}", err=True)
+        sys.exit(1)

@@ -1,0 +1,143 @@
+"""All participants in this process: threads side by side, each with one torch thread of its own.
+
+Intra-op threads are never used: on small models they cost more than they bring, and without them the
+result of a job does not depend on how many cores there are.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int
+
+from ipfl.config import TrainingConfig
+from ipfl.data import Task
+from ipfl.data.tasks import Split
+from ipfl.engines.base import Progress
+from ipfl.errors import EngineError
+from ipfl.learning import FlatModel, ModelFactory, batch_plan, evaluate, initialised, train
+from ipfl.seeding import generator, torch_seed
+from ipfl.types import EvaluateJob, EvaluateReply, Job, Reply, TrainJob, TrainReply
+
+Tensors = tuple[torch.Tensor, torch.Tensor]
+
+
+class InProcessEngine:
+    """Trains and evaluates every participant of a task here."""
+
+    def __init__(
+        self, task: Task, factory: ModelFactory, training: TrainingConfig, seed: int, workers: int = 0
+    ):
+        """`workers` threads; 0 = one per core. A model that draws random numbers (dropout) is trained by one."""
+        self._training = training
+        self._seed = seed
+        self._factory = factory
+        self._ids = [participant.participant_id for participant in task.participants]
+        self._splits: list[dict[str, Tensors]] = [
+            {"train": _tensors(participant.train), "test": _tensors(participant.test)}
+            for participant in task.participants
+        ]
+        self.num_examples: Int[np.ndarray, "m"] = np.array(
+            [len(p.train) for p in task.participants], dtype=np.int64
+        )
+        self._local = threading.local()
+        self._initial = self._check_model(task)
+        self.workers = 1 if self._draws_random_numbers else (workers or os.cpu_count() or 1)
+
+    def initial(self) -> tuple[Float32[np.ndarray, "p"], Float32[np.ndarray, "b"]]:
+        """The common initial parameters theta_0 and buffers."""
+        params, buffers = self._initial
+        return params.copy(), buffers.copy()
+
+    def run(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Reply]:
+        """Every job's reply, in the order of the jobs.
+
+        Raises:
+          EngineError: a model or the data failed; names the participant and the round.
+        """
+        threads_before = torch.get_num_threads()
+        replies: list[Reply] = []
+        try:
+            with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                for reply in pool.map(self._run_one, jobs):
+                    replies.append(reply)
+                    if progress:
+                        progress(len(replies), len(jobs))
+        finally:
+            torch.set_num_threads(threads_before)
+        return replies
+
+    def _run_one(self, job: Job) -> Reply:
+        try:
+            return self._train(job) if isinstance(job, TrainJob) else self._evaluate(job)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            doing = f"training in round {job.round_index}" if isinstance(job, TrainJob) else "evaluation"
+            first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise EngineError(
+                f"participant {self._ids[job.participant]}: {doing} failed in the model or its data: {first_line}"
+            ) from error
+
+    def _train(self, job: TrainJob) -> TrainReply:
+        model = self._model()
+        model.load(job.params, job.buffers)
+        x, y = self._splits[job.participant]["train"]
+        random = generator(self._seed, job.round_index, job.participant, "batches")
+        batches = batch_plan(len(y), self._training.batch_size, self._training.steps, random)
+        if self._draws_random_numbers:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(torch_seed(self._seed, job.round_index, job.participant))
+                loss = train(model, x, y, batches, self._training, job.centre, job.pull)
+        else:
+            loss = train(model, x, y, batches, self._training, job.centre, job.pull)
+        params, buffers = model.read()
+        return TrainReply(job.participant, params, buffers, loss)
+
+    def _evaluate(self, job: EvaluateJob) -> EvaluateReply:
+        model = self._model()
+        x, y = self._splits[job.participant][job.split]
+        results = []
+        for params, buffers in zip(job.params, job.buffers, strict=True):
+            model.load(params, buffers)
+            results.append(evaluate(model, x, y))
+        loss, accuracy = zip(*results, strict=True)
+        return EvaluateReply(job.participant, np.array(loss), np.array(accuracy))
+
+    def _model(self) -> FlatModel:
+        """This thread's own copy of the model; what it holds is overwritten by every job."""
+        model: FlatModel | None = getattr(self._local, "model", None)
+        if model is None:
+            with torch.random.fork_rng(devices=[]):
+                model = FlatModel(self._factory())
+            self._local.model = model
+        return model
+
+    def _check_model(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
+        """Build theta_0, and try the model once on real examples before anything is trained."""
+        model = FlatModel(initialised(self._factory, self._seed))
+        initial = model.read()
+        x, y = self._splits[0]["train"]
+        classes = len(task.class_names)
+        model.module.train()
+        state = torch.get_rng_state()
+        try:
+            logits = model.module(x[:8])
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise EngineError(
+                f"the model does not accept examples of shape {tuple(task.input_shape)}: {first_line}"
+            ) from error
+        self._draws_random_numbers = not torch.equal(state, torch.get_rng_state())
+        torch.set_rng_state(state)
+        if logits.ndim != 2 or logits.shape[0] != min(8, len(y)) or logits.shape[1] < classes:
+            raise EngineError(
+                f"the model gives outputs of shape {tuple(logits.shape)} for {min(8, len(y))} examples; "
+                f"expected one row per example and at least {classes} columns, one per class"
+            )
+        return initial
+
+
+def _tensors(split: Split) -> Tensors:
+    return torch.from_numpy(np.ascontiguousarray(split.x)), torch.from_numpy(np.ascontiguousarray(split.y))

@@ -1,0 +1,119 @@
+"""Checkpoints: all that resume needs, written as a whole after every round, safetensors only.
+
+The newest two are kept. Each carries a digest of its arrays, so that a damaged one is noticed, and the
+lengths of the growing text files, so that lines written after it are cut off before the run goes on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ipfl.errors import CheckpointError
+from ipfl.run_folder import write_bytes
+from ipfl.types import State
+
+KEPT = 2
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The states of the method and of everybody alone after `round_index` rounds were done."""
+
+    state: State
+    alone: State
+    lengths: dict[str, int]
+    run_digest: str
+
+
+def run_digest(config_text: str, task_fingerprint: str) -> str:
+    """What identifies a run: its resolved configuration and its data."""
+    return hashlib.sha256(f"{config_text}\n{task_fingerprint}".encode()).hexdigest()
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint of the round just done, then drop those before the one before it."""
+    arrays = _arrays("method", checkpoint.state) | _arrays("alone", checkpoint.alone)
+    header = {
+        "version": str(VERSION),
+        "round_index": str(checkpoint.state.round_index),
+        "lengths": json.dumps(checkpoint.lengths, sort_keys=True),
+        "run_digest": checkpoint.run_digest,
+        "arrays_digest": _digest(arrays),
+    }
+    write_bytes(_path(folder, checkpoint.state.round_index), save(arrays, header))
+    for old in _existing(folder)[:-KEPT]:
+        old.unlink()
+
+
+def read_checkpoint(folder: Path, expected_digest: str) -> Checkpoint | None:
+    """The newest checkpoint of a run folder, or None when no round was finished.
+
+    Raises:
+      CheckpointError: it is damaged, or belongs to another configuration or other data.
+    """
+    existing = _existing(folder)
+    if not existing:
+        return None
+    path = existing[-1]
+    hint = (
+        "delete it and resume from the one before"
+        if len(existing) > 1
+        else "start the run again with --force"
+    )
+    try:
+        with safe_open(path, framework="np") as file:
+            header = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        intact = header.get("arrays_digest") == _digest(arrays)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged ({error}); {hint}") from None
+    if not intact:
+        raise CheckpointError(f"checkpoint {path} is damaged (its contents do not match its digest); {hint}")
+    if header.get("run_digest") != expected_digest:
+        raise CheckpointError(
+            f"checkpoint {path} belongs to another configuration or other data than this folder and task now hold; "
+            "restore config.toml and the data as they were, or start the run again with --force"
+        )
+    round_index = int(header["round_index"])
+    return Checkpoint(
+        state=_state("method", round_index, arrays),
+        alone=_state("alone", round_index, arrays),
+        lengths=json.loads(header["lengths"]),
+        run_digest=expected_digest,
+    )
+
+
+def _path(folder: Path, round_index: int) -> Path:
+    return folder / "checkpoints" / f"after-{round_index:05d}.safetensors"
+
+
+def _existing(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("after-*.safetensors"))
+
+
+def _arrays(prefix: str, state: State) -> dict[str, np.ndarray]:
+    named = {"params": state.params, "buffers": state.buffers}
+    named |= {f"arrays/{name}": array for name, array in state.arrays.items()}
+    return {f"{prefix}/{name}": np.ascontiguousarray(array) for name, array in named.items()}
+
+
+def _state(prefix: str, round_index: int, arrays: Mapping[str, np.ndarray]) -> State:
+    start = f"{prefix}/arrays/"
+    extra = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    return State(round_index, arrays[f"{prefix}/params"], arrays[f"{prefix}/buffers"], extra)
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

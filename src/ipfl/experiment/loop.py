@@ -1,0 +1,193 @@
+"""The round loop: drives a method with an engine, bills every round, and writes the run folder as it goes.
+
+A round reaches the disk in this order: distances, lines of edges, ledger and rounds, then the checkpoint
+that makes them count. Whatever a crash leaves behind a checkpoint is cut off and done again, so a resumed run
+ends with the same bytes as an uninterrupted one (times aside).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from ipfl.config import Config
+from ipfl.data import Task
+from ipfl.engines import Engine
+from ipfl.errors import CheckpointError
+from ipfl.experiment import folder as run_files
+from ipfl.experiment.checkpoint import Checkpoint, read_checkpoint, run_digest, write_checkpoint
+from ipfl.experiment.events import JobsDone, RoundDone, RunFinished, RunStarted, Watcher
+from ipfl.experiment.records import edge_rows, ledger_rows, round_line, summarise
+from ipfl.experiment.setup import ModelFactory, Setup, set_up
+from ipfl.experiment.take_home import write_take_home
+from ipfl.learning import model_factory
+from ipfl.methods import Round
+from ipfl.run_folder import (
+    EDGE_COLUMNS,
+    LEDGER_COLUMNS,
+    Run,
+    csv_lines,
+    load_run,
+    write_distances,
+    write_json,
+)
+from ipfl.types import EvaluateJob, EvaluateReply, Job, Reply, RoundRecord, State
+
+
+def run(
+    config: Config,
+    *,
+    task: Task | None = None,
+    model: ModelFactory | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    watch: Watcher | None = None,
+) -> Run:
+    """Run an experiment from its first round and return its finished run folder.
+
+    Args:
+      config: what to run; see `ipfl.Config`.
+      task: data of one's own, instead of config.task.
+      model: a function that builds a torch module of one's own, instead of config.model.
+      out: the run folder; None takes the first free runs/<task>-NNN.
+      force: replace a run folder that is already there.
+      watch: called with every event of `ipfl.experiment.events`.
+    Raises:
+      ConfigError, DataError, BidError, RunFolderError, EngineError: before anything of value is overwritten.
+    """
+    if out is not None:
+        run_files.check_vacant(Path(out), force)
+    setup = set_up(config, task, model)
+    folder = Path(out) if out is not None else run_files.next_free_folder(Path("runs"), setup.config.task)
+    run_files.create(folder, setup.config.to_toml(), setup.environment)
+    return _go(setup, folder, None, model, watch)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    task: Task | None = None,
+    model: ModelFactory | None = None,
+    watch: Watcher | None = None,
+) -> Run:
+    """Go on with an interrupted run; a finished one is returned as it is.
+
+    Args:
+      folder: the run folder.
+      task: as given to `run`, if it was.
+      model: as given to `run`, if it was.
+      watch: as in `run`.
+    Raises:
+      RunFolderError, CheckpointError: not a run folder, a damaged checkpoint, changed files, other data or torch.
+    """
+    started = load_run(folder)
+    if started.finished:
+        return started
+    if started.environment["own_task"] and task is None:
+        raise CheckpointError(
+            f"{folder} was run on data given in Python: call ipfl.resume(folder, task=...) with it"
+        )
+    setup = set_up(started.config, task, model)
+    for name in ("torch", "numpy"):
+        before, now = started.environment[name], setup.environment[name]
+        if before != now:
+            raise CheckpointError(
+                f"{folder} was begun with {name} {before} and this is {now}: results would differ; install {before}"
+            )
+    digest = run_digest(setup.config.to_toml(), setup.environment["task_fingerprint"])
+    checkpoint = read_checkpoint(started.path, digest)
+    run_files.cut_back(started.path, checkpoint.lengths if checkpoint else None)
+    return _go(setup, started.path, checkpoint, model, watch)
+
+
+def _go(
+    setup: Setup,
+    folder: Path,
+    checkpoint: Checkpoint | None,
+    model: ModelFactory | None,
+    watch: Watcher | None,
+) -> Run:
+    """Run the rounds that are left, then write what a finished run has."""
+    tell: Watcher = watch or (lambda event: None)
+    digest = run_digest(setup.config.to_toml(), setup.environment["task_fingerprint"])
+    state = checkpoint.state if checkpoint else setup.method.init()
+    alone = checkpoint.alone if checkpoint else setup.alone.init()
+    tell(RunStarted(setup.config, setup.participants, folder, state.round_index, state.params.shape[1]))
+    while state.round_index < setup.config.rounds:
+        started = perf_counter()
+        state, alone, record, evaluations, seconds = _one_round(setup, state, alone, tell)
+        seconds["total"] = perf_counter() - started
+        event = _write_round(setup, folder, record, evaluations, seconds)
+        write_checkpoint(folder, Checkpoint(state, alone, run_files.lengths(folder), digest))
+        tell(event)
+    finished = load_run(folder)
+    config, task = setup.config, setup.task
+    factory = model or model_factory(config.model, task.input_shape, len(task.class_names))
+    write_take_home(finished, setup.participants, state, factory)
+    write_json(folder / "summary.json", summarise(finished, setup.participants))
+    tell(RunFinished(folder))
+    return load_run(folder)
+
+
+def _one_round(
+    setup: Setup, state: State, alone: State, tell: Watcher
+) -> tuple[State, State, RoundRecord, list[EvaluateReply], dict[str, float]]:
+    """One round of the method and of everybody alone, and the evaluation of both."""
+    round_index = state.round_index
+    lone = setup.config.method == "local"
+
+    def progress(done: int, total: int) -> None:
+        tell(JobsDone(round_index, done, total))
+
+    started = perf_counter()
+    next_state, record = drive(setup.method.round(state), setup.engine, progress)
+    next_alone = next_state if lone else drive(setup.alone.round(alone), setup.engine)[0]
+    trained = perf_counter()
+    jobs: list[Job] = [
+        EvaluateJob(
+            index,
+            np.stack([next_state.params[index], next_alone.params[index]]),
+            np.stack([next_state.buffers[index], next_alone.buffers[index]]),
+        )
+        for index in range(len(next_state.params))
+    ]
+    evaluations = [reply for reply in setup.engine.run(jobs) if isinstance(reply, EvaluateReply)]
+    seconds = {
+        "train": trained - started - record.market_seconds,
+        "evaluate": perf_counter() - trained,
+        "market": record.market_seconds,
+    }
+    return next_state, next_alone, record, evaluations, seconds
+
+
+def drive(
+    round_: Round, engine: Engine, progress: Callable[[int, int], None] | None = None
+) -> tuple[State, RoundRecord]:
+    """Hand a method's jobs to the engine and its replies back, until the round returns."""
+    replies: Sequence[Reply] | None = None
+    while True:
+        try:
+            jobs = next(round_) if replies is None else round_.send(replies)
+        except StopIteration as finished:
+            state, record = finished.value
+            return state, record
+        replies = engine.run(jobs, progress)
+
+
+def _write_round(
+    setup: Setup,
+    folder: Path,
+    record: RoundRecord,
+    evaluations: list[EvaluateReply],
+    seconds: dict[str, float],
+) -> RoundDone:
+    edges = edge_rows(setup.participants, record)
+    transfers = ledger_rows(setup.participants, record)
+    line = round_line(setup.participants, record, evaluations, transfers, seconds)
+    write_distances(folder, record.round_index, record.distance)
+    run_files.append(folder, "edges.csv", csv_lines(edges, EDGE_COLUMNS))
+    run_files.append(folder, "ledger.csv", csv_lines(transfers, LEDGER_COLUMNS))
+    run_files.append(folder, "rounds.jsonl", [json.dumps(line, allow_nan=False, ensure_ascii=False)])
+    return RoundDone(line, edges)

@@ -1,0 +1,200 @@
+"""From a round's record to the lines of the run folder, and from those lines to the summary."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ipfl.errors import check
+from ipfl.run_folder import OPERATOR, Run
+from ipfl.types import EvaluateReply, Participant, RoundRecord
+
+Line = dict[str, Any]
+TOLERANCE = 1e-9
+"""Money below this share of the market's scale counts as zero."""
+
+
+def edge_rows(participants: Sequence[Participant], record: RoundRecord) -> list[Line]:
+    """One row per purchase of the round, by buyer, then seller."""
+    return [
+        {
+            "round_index": record.round_index,
+            "buyer": participants[buyer].participant_id,
+            "seller": participants[seller].participant_id,
+            "num_examples": int(record.bids.num_examples[seller]),
+            "distance": float(record.distance[buyer, seller]),
+            "payment": float(record.outcome.payments[buyer, seller]),
+        }
+        for buyer, seller in np.argwhere(record.outcome.allocation)
+    ]
+
+
+def ledger_rows(participants: Sequence[Participant], record: RoundRecord) -> list[Line]:
+    """One transfer per purchase, and one from the operator where the buyer pays less than the seller receives."""
+    rows = []
+    for buyer, seller in np.argwhere(record.outcome.allocation):
+        charge = float(record.outcome.charges[buyer, seller])
+        subsidy = float(record.outcome.payments[buyer, seller]) - charge
+        for payer, amount, purpose in (
+            (participants[buyer].participant_id, charge, "sale"),
+            (OPERATOR, subsidy, "subsidy"),
+        ):
+            if amount > 0:
+                rows.append(
+                    {
+                        "round_index": record.round_index,
+                        "payer": payer,
+                        "payee": participants[seller].participant_id,
+                        "amount": amount,
+                        "purpose": purpose,
+                    }
+                )
+    return rows
+
+
+def round_line(
+    participants: Sequence[Participant],
+    record: RoundRecord,
+    evaluations: Sequence[EvaluateReply],
+    transfers: Sequence[Line],
+    seconds: dict[str, float],
+) -> Line:
+    """The round as one JSON record. Each evaluation holds two models: with the market, and alone.
+
+    What is paid and received is added up from the ledger's transfers and held against the market's own
+    utilities, so that bills and market cannot drift apart.
+    """
+    outcome = record.outcome
+    entries = []
+    for index, participant in enumerate(participants):
+        name = participant.participant_id
+        evaluation = evaluations[index]
+        paid = math.fsum(row["amount"] for row in transfers if row["payer"] == name)
+        received = math.fsum(row["amount"] for row in transfers if row["payee"] == name)
+        gain, cost = float(outcome.gains[index]), float(outcome.costs[index])
+        utility = gain - cost - paid + received
+        scale = max(1.0, gain, cost, paid, received)
+        check(
+            abs(utility - outcome.utilities[index]) <= TOLERANCE * scale,
+            f"bills of {name} add up to its utility",
+        )
+        entries.append(
+            {
+                "id": name,
+                "present": bool(record.present[index]),
+                "accuracy": float(evaluation.accuracy[0]),
+                "loss": _finite(evaluation.loss[0]),
+                "accuracy_alone": float(evaluation.accuracy[1]),
+                "loss_alone": _finite(evaluation.loss[1]),
+                "train_loss": _finite(record.train_loss[index]),
+                "gain": gain,
+                "cost": cost,
+                "friction": float(outcome.frictions[index]),
+                "paid": paid,
+                "received": received,
+                "utility": utility,
+                "surplus": utility - float(outcome.frictions[index]),
+                "imports": int(outcome.allocation[index].sum()),
+                "exports": int(outcome.allocation[:, index].sum()),
+                "refusal": record.refusals.get(index),
+                "bid": {
+                    "num_examples": int(record.bids.num_examples[index]),
+                    "valuation": float(record.bids.valuation[index]),
+                    "export_cost": float(record.bids.export_cost[index]),
+                },
+            }
+        )
+    return {
+        "round_index": record.round_index,
+        "welfare": outcome.welfare,
+        "objective": outcome.objective,
+        "subsidy": outcome.subsidy,
+        "mean_accuracy": _mean_of_buyers(participants, entries, "accuracy"),
+        "mean_accuracy_alone": _mean_of_buyers(participants, entries, "accuracy_alone"),
+        "seconds": seconds,
+        "participants": entries,
+    }
+
+
+def summarise(run: Run, participants: Sequence[Participant]) -> Line:
+    """The summary of a run whose last round is done: final accuracies, money over all rounds."""
+    last = run.rounds[-1]["participants"]
+    rows = []
+    for index, participant in enumerate(participants):
+        history = [line["participants"][index] for line in run.rounds]
+        sums = {
+            key: math.fsum(entry[key] for entry in history)
+            for key in ("gain", "cost", "paid", "received", "utility")
+        }
+        rows.append(
+            {
+                "id": participant.participant_id,
+                "kind": participant.kind.value,
+                "num_examples": participant.num_examples,
+                "valuation": participant.valuation,
+                "export_cost": participant.export_cost,
+                "accuracy": last[index]["accuracy"],
+                "accuracy_alone": last[index]["accuracy_alone"],
+                **sums,
+                "imports": sum(entry["imports"] for entry in history),
+                "exports": sum(entry["exports"] for entry in history),
+            }
+        )
+    return {
+        "method": run.config.method,
+        "seed": run.config.seed,
+        "rounds": len(run.rounds),
+        "participants": rows,
+        "mean_accuracy": run.rounds[-1]["mean_accuracy"],
+        "mean_accuracy_alone": run.rounds[-1]["mean_accuracy_alone"],
+        "total_utility": math.fsum(row["utility"] for row in rows),
+        "total_welfare": math.fsum(line["welfare"] for line in run.rounds),
+        "individually_rational": _individually_rational(run, participants),
+        "budget_imbalance": imbalance(run),
+        "seconds": {
+            key: math.fsum(line["seconds"][key] for line in run.rounds)
+            for key in ("train", "evaluate", "market", "total")
+        },
+    }
+
+
+def imbalance(run: Run) -> float:
+    """Sum of all postings of the ledger (+ to the payee, - from the payer), exact until the last rounding.
+
+    Every bill in rounds.jsonl must first equal, to the last bit, the sum of the transfers that make it up.
+    """
+    transfers: dict[tuple[int, str, str], list[float]] = {}
+    for row in run.ledger:
+        transfers.setdefault((row["round_index"], row["payer"], "paid"), []).append(row["amount"])
+        transfers.setdefault((row["round_index"], row["payee"], "received"), []).append(row["amount"])
+    for line in run.rounds:
+        for entry in line["participants"]:
+            for side in ("paid", "received"):
+                posted = math.fsum(transfers.get((line["round_index"], entry["id"], side), []))
+                check(
+                    entry[side] == posted,
+                    f"what {entry['id']} {side} in round {line['round_index']} equals its transfers in the ledger",
+                )
+    return math.fsum(sign * row["amount"] for row in run.ledger for sign in (1, -1))
+
+
+def _individually_rational(run: Run, participants: Sequence[Participant]) -> bool:
+    honest = [index for index, participant in enumerate(participants) if participant.honest]
+    for line in run.rounds:
+        entries = [line["participants"][index] for index in honest]
+        scale = max((max(entry["gain"], entry["paid"], entry["received"]) for entry in entries), default=0.0)
+        if any(entry["utility"] < -TOLERANCE * max(1.0, scale) for entry in entries):
+            return False
+    return True
+
+
+def _mean_of_buyers(participants: Sequence[Participant], entries: Sequence[Line], key: str) -> float:
+    """Mean over the honest participants that buy; over all honest ones where nobody buys."""
+    honest = [index for index, participant in enumerate(participants) if participant.honest]
+    buyers = [index for index in honest if participants[index].buys] or honest or list(range(len(entries)))
+    return math.fsum(entries[index][key] for index in buyers) / len(buyers)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

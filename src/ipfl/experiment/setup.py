@@ -1,0 +1,116 @@
+"""From a configuration to everything a run needs: data, participants, engine, method."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ipfl.config import Config
+from ipfl.data import Task, load_task
+from ipfl.engines import Engine, InProcessEngine
+from ipfl.errors import ConfigError
+from ipfl.learning import choose_model, model_factory
+from ipfl.methods import Federation, Local, Method, find_method
+from ipfl.participants import participant, read_participants, resolve_rows
+from ipfl.run_folder import OPERATOR
+from ipfl.types import Participant
+
+ModelFactory = Callable[[], nn.Module]
+CUSTOM = "custom"
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A run ready to start. `config` is resolved: explicit participants, explicit rules."""
+
+    config: Config
+    task: Task
+    engine: Engine
+    method: Method
+    alone: Method
+    participants: tuple[Participant, ...]
+    environment: dict[str, Any]
+
+
+def resolve_participants_file(config: Config) -> Config:
+    """Put the rows of a participants file into the configuration itself.
+
+    Raises:
+      ConfigError: the file is unreadable or wrong, or is given beside rows or a count.
+    """
+    table = config.participants
+    if table.file is None:
+        return config
+    if table.rows or table.count is not None:
+        raise ConfigError("participants: give a file, or a count, or rows, not two of them")
+    from pathlib import Path
+
+    rows = read_participants(Path(table.file))
+    return config.model_copy(update={"participants": type(table)(rows=rows)})
+
+
+def set_up(config: Config, task: Task | None = None, model: ModelFactory | None = None) -> Setup:
+    """Load data, describe participants, build engine and method.
+
+    Args:
+      config: as read from TOML or built in Python.
+      task: data of one's own instead of config.task.
+      model: a function that builds a module of one's own instead of config.model.
+    Raises:
+      ConfigError, DataError, EngineError: before anything is trained or written.
+    """
+    find_method(config.method)
+    config = resolve_participants_file(config)
+    own_task = task is not None
+    task = task or load_task(config)
+    if model is None and config.model == CUSTOM:
+        raise ConfigError(
+            "this run trains a model of its own: call ipfl.run(..., model=...) or ipfl.resume(..., model=...) in Python"
+        )
+    name = CUSTOM if model else choose_model(config.model, task.input_shape)
+    rows = resolve_rows(config, [entry.participant_id for entry in task.participants])
+    if any(row.id == OPERATOR for row in rows):
+        raise ConfigError(
+            f"a participant may not be called {OPERATOR!r}: that is the account that pays subsidies"
+        )
+    factory = model or model_factory(name, task.input_shape, len(task.class_names))
+    engine = InProcessEngine(task, factory, config.training, config.seed, config.engine.workers)
+    participants = tuple(
+        participant(row, int(count)) for row, count in zip(rows, engine.num_examples, strict=True)
+    )
+    theta_0, buffers_0 = engine.initial()
+    federation = Federation(participants, theta_0, buffers_0, config.market, config.seed)
+    allocation, payment = federation.rule
+    config = config.model_copy(
+        update={
+            "task": task.name,
+            "model": name,
+            "participants": type(config.participants)(rows=rows),
+            "market": config.market.model_copy(
+                update={"rule": None, "allocation": allocation, "payment": payment}
+            ),
+        }
+    )
+    environment = {
+        "ipfl": version("ipfl"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": "cpu",
+        "seed": config.seed,
+        "task": task.name,
+        "own_task": own_task,
+        "task_fingerprint": task.fingerprint(),
+        "model": name,
+        "num_params": len(theta_0),
+        "input_shape": list(task.input_shape),
+        "class_names": list(task.class_names),
+    }
+    method = find_method(config.method)(federation)
+    return Setup(config, task, engine, method, Local(federation), participants, environment)

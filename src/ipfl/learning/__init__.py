@@ -1,0 +1,20 @@
+"""Models, local training, evaluation and proxies. PyTorch; knows nothing of money."""
+
+from ipfl.learning.evaluate import evaluate
+from ipfl.learning.local_update import batch_plan, train
+from ipfl.learning.models import MODELS, ModelFactory, choose_model, initialised, model_factory
+from ipfl.learning.proxy import proxies
+from ipfl.learning.vectors import FlatModel
+
+__all__ = [
+    "MODELS",
+    "FlatModel",
+    "ModelFactory",
+    "batch_plan",
+    "choose_model",
+    "evaluate",
+    "initialised",
+    "model_factory",
+    "proxies",
+    "train",
+]
