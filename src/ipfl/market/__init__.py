@@ -3,6 +3,7 @@
 Usable on its own by someone who only has a table of bids and a matrix of distances; never imports torch.
 """
 
+from ipfl.market.auditing import AuditReport, audit
 from ipfl.market.clearing import WellBeing, clear, well_being
 from ipfl.market.curves import Logarithmic, PowerLaw, SquareRoot, make_curve
 from ipfl.market.distance import cosine_distances
@@ -12,6 +13,7 @@ from ipfl.types.market import Bids, GainCurve, Outcome
 
 __all__ = [
     "RULES",
+    "AuditReport",
     "Bids",
     "GainCurve",
     "Logarithmic",
@@ -20,6 +22,7 @@ __all__ = [
     "Rule",
     "SquareRoot",
     "WellBeing",
+    "audit",
     "check_rules",
     "clear",
     "cosine_distances",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Real
 
 from ipfl.errors import BidError
 
@@ -32,7 +32,7 @@ class Bids:
     """What each of m participants reports.
 
     Attributes:
-      num_examples: N_i >= 1, whole numbers.
+      num_examples: N_i >= 1, whole numbers (kept as int64).
       valuation: K_i >= 0 [gain^2 * examples]; 0 buys nothing.
       export_cost: c_i >= 0 [gain units per buyer served].
       participant_ids: unique names; "0", "1", ... unless given.
@@ -51,9 +51,9 @@ class Bids:
     ipfl.errors.BidError: participant 1: num_examples is 0, expected a whole number >= 1
     """
 
-    num_examples: Int64[np.ndarray, "m"]
-    valuation: Vector
-    export_cost: Vector
+    num_examples: Real[np.ndarray, "m"]
+    valuation: Real[np.ndarray, "m"]
+    export_cost: Real[np.ndarray, "m"]
     participant_ids: tuple[str, ...] | None = None
     curves: tuple[GainCurve, ...] | None = None
 
