@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ipfl.report import render_tables, to_json
 from ipfl.report.summary import num_decimals
+from ipfl.report.tables import participants_table
 from ipfl.run_folder import load_run
 
 
@@ -28,6 +29,21 @@ def test_tables_fit_and_name_everyone(finished_run, width):
     assert len({line.split()[0] for line in rows[:12]}) == 12
     assert "\x1b" not in text
     assert "…" not in text
+
+
+def test_amounts_in_the_hundreds_are_not_cut_at_80_columns():
+    amounts = {key: 12_345.678 if key == "gain" else 987.654 for key in ("gain", "cost", "paid", "received")}
+    row = {"id": "participant-00", "kind": "attacker", "num_examples": 47, "utility": -987.654} | amounts
+    console = Console(file=io.StringIO(), width=80)
+    for scale in (1, 0.01):
+        rows = [row | {key: row[key] * scale for key in (*amounts, "utility")}]
+        console.print(
+            participants_table([one | {"accuracy": 0.9, "accuracy_alone": 0.8} for one in rows], wide=False)
+        )
+    last = [
+        line.split() for line in console.file.getvalue().splitlines() if line.startswith("participant-00")
+    ]
+    assert [line[-1] for line in last] == ["-988", "-9.9"]
 
 
 def test_verdict_is_printed_last(finished_run):

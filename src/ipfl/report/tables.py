@@ -64,6 +64,7 @@ def participants_table(rows: list[dict[str, Any]], *, wide: bool = True) -> "Tab
             min_width=None if key == "id" else len(headings[0 if wide else 1]),
         )
     decimals = num_decimals([row[key] for row in rows for key in _MONEY])
+    decimals = decimals if wide else max(decimals - 1, 0)
     for row in rows[:NUM_PARTICIPANTS_SHOWN]:
         table.add_row(
             _plain(row["id"]),
@@ -91,7 +92,8 @@ def trades_table(found: list[Trade], round_index: int, *, wide: bool = True) -> 
     for heading in ("examples" if wide else "ex.", "distance" if wide else "dist."):
         table.add_column(heading, justify="right", no_wrap=True)
     for heading in ("adds", "friction", "price", "buyer keeps", "seller keeps"):
-        table.add_column(heading if wide else heading.replace("keeps", "kept"), justify="right", no_wrap=wide)
+        short = {"friction": "fric."}.get(heading, heading.replace("keeps", "kept"))
+        table.add_column(heading if wide else short, justify="right", no_wrap=wide)
     shown = sorted(found, key=lambda trade: -trade.payment)[:NUM_TRADES_SHOWN]
     decimals = num_decimals([trade.marginal_gain for trade in shown])
     for trade in shown:
