@@ -4,15 +4,24 @@ Unknown keys are refused with the nearest known one; a value out of range is ref
 `Config` is what a run needs to be repeated: its TOML text is the run folder's config.toml.
 """
 
+import copy
 import difflib
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ipfl.errors import ConfigError
 
@@ -48,6 +57,28 @@ class Distribution(Table):
         return self
 
 
+class PerExample(Table):
+    """A valuation in step with the data: `per_example` times the participants' mean number of training examples."""
+
+    per_example: Amount
+
+
+def _form(value: object) -> str:
+    """Which form of an amount a value has, so that errors speak of that form alone."""
+    return "<distribution>" if isinstance(value, Distribution | Mapping) else "<amount>"
+
+
+def _form_of_valuation(value: object) -> str:
+    if isinstance(value, PerExample) or (isinstance(value, Mapping) and "per_example" in value):
+        return "<per_example>"
+    return _form(value)
+
+
+Given = Annotated[Amount, Tag("<amount>")]
+Drawn = Annotated[Distribution, Tag("<distribution>")]
+Scaled = Annotated[PerExample, Tag("<per_example>")]
+
+
 class ParticipantConfig(Table):
     """One participant, described by itself."""
 
@@ -71,8 +102,8 @@ class ParticipantsConfig(Table):
     sellers: Annotated[int, Field(ge=0)] = 0
     attackers: Annotated[int, Field(ge=0)] = 0
     attack: str = "sign_flip"
-    valuation: Amount | Distribution = 10_000.0
-    export_cost: Amount | Distribution = 0.5
+    valuation: Annotated[Given | Drawn | Scaled, Discriminator(_form_of_valuation)] = 10_000.0
+    export_cost: Annotated[Given | Drawn, Discriminator(_form)] = 0.5
     file: str | None = None
     rows: Annotated[tuple[ParticipantConfig, ...], Field(strict=False)] = ()
 
@@ -221,7 +252,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file."""
     try:
-        return parse_toml(path.read_text(encoding="utf-8"), str(path))
+        return parse_toml(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read configuration {path}: {reason}") from None
@@ -233,7 +264,7 @@ def with_settings(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[st
     >>> with_settings({"rounds": 5}, ["rounds=10", "market.rule=paper"])
     {'rounds': 10, 'market': {'rule': 'paper'}}
     """
-    result: dict[str, Any] = json.loads(json.dumps(dict(tables)))
+    result: dict[str, Any] = copy.deepcopy(dict(tables))
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path.strip():
@@ -250,16 +281,17 @@ def with_settings(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[st
 
 def _toml_value(text: str) -> object:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        tables = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return tables["value"] if len(tables) == 1 else text
 
 
 def _sentence(error: ValidationError) -> str:
-    """The first problem that pydantic found, as one sentence."""
-    problems = error.errors()
+    """The first problem that pydantic found, as one sentence; an unknown key first, as it often explains the rest."""
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
-    parts = [str(part) for part in first["loc"] if not _is_union_tag(part)]
+    parts = [str(part) for part in first["loc"] if not str(part).startswith("<")]
     key = ".".join(parts)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
@@ -269,13 +301,11 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key {key!r}; {hint}{more}"
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if first["type"] in ("model_type", "model_attributes_type"):
+        message = "expected a table of settings"
     if first["type"] in ("value_error", "missing"):
         return f"{key + ': ' if key else ''}{message}{more}"
     return f"{key} = {first['input']!r}: {message}{more}"
-
-
-def _is_union_tag(part: object) -> bool:
-    return isinstance(part, str) and (part.startswith("constrained-") or part in ("float", "Distribution"))
 
 
 def _table_at(path: Sequence[str]) -> type[BaseModel]:

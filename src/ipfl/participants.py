@@ -1,6 +1,7 @@
 """From the configuration to the participants: rows, a CSV file, or a count and distributions."""
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ipfl.config import (
     Distribution,
     ParticipantConfig,
     ParticipantsConfig,
+    PerExample,
 )
 from ipfl.errors import ConfigError
 from ipfl.seeding import generator
@@ -22,14 +24,22 @@ from ipfl.types import Participant, ParticipantKind
 COLUMNS = ("id", "kind", "valuation", "export_cost", "conduct")
 
 
-def resolve_rows(config: Config, participant_ids: Sequence[str]) -> tuple[ParticipantConfig, ...]:
+def resolve_rows(
+    config: Config, participant_ids: Sequence[str], num_examples: Sequence[int]
+) -> tuple[ParticipantConfig, ...]:
     """One explicit row per participant, in the order of `participant_ids` (the owners of the data).
 
+    Args:
+      config: its participants table and seed.
+      participant_ids: whose data there is.
+      num_examples: training examples of each; only their mean counts, and only for a valuation per example.
     Raises:
       ConfigError: rows and data name different participants, a kind contradicts its numbers, an unknown conduct.
     """
     table = config.participants
-    rows = table.rows or _drawn_rows(table, config.seed, participant_ids)
+    rows = table.rows or _drawn_rows(
+        table, config.seed, participant_ids, math.fsum(num_examples) / len(num_examples)
+    )
     by_id = {row.id: row for row in rows}
     strangers = sorted(set(by_id) - set(participant_ids))
     if strangers:
@@ -66,30 +76,48 @@ def read_participants(path: Path) -> tuple[ParticipantConfig, ...]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             names = reader.fieldnames or []
-            records = list(reader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read participants file {path}: {error}") from None
+            records = [(reader.line_num, record) for record in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
+        raise ConfigError(f"cannot read participants file {path}: {reason}") from None
     unknown = [name for name in names if name not in COLUMNS]
     missing = [name for name in ("id", "valuation", "export_cost") if name not in names]
     if unknown or missing:
         what = f"unknown column {unknown[0]!r}" if unknown else f"no column {missing[0]!r}"
         raise ConfigError(f"participants file {path} has {what}; its columns are {', '.join(COLUMNS)}")
-    return tuple(_row(record, f"{path}, line {line}") for line, record in enumerate(records, start=2))
+    if not records:
+        raise ConfigError(f"participants file {path} has no rows: give one per participant")
+    seen: dict[str, int] = {}
+    rows = []
+    for line, record in records:
+        row = _row(record, f"participants file {path}, line {line}")
+        if row.id in seen:
+            raise ConfigError(
+                f"participants file {path}, line {line}: participant id {row.id!r} "
+                f"stands in line {seen[row.id]} already"
+            )
+        seen[row.id] = line
+        rows.append(row)
+    return tuple(rows)
 
 
 def _row(record: dict[str, str], where: str) -> ParticipantConfig:
-    given = {key: value.strip() for key, value in record.items() if value}
+    if None in record or None in record.values():
+        raise ConfigError(f"{where}: expected as many values as the header has names")
+    given = {key: value.strip() for key, value in record.items() if value.strip()}
     try:
         return ParticipantConfig.model_validate(given, strict=False)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(
-            f"{where}: {first['loc'][0]} = {first['input']!r}: {first['msg'].lower()}"
-        ) from None
+        key, message = first["loc"][0], first["msg"][0].lower() + first["msg"][1:]
+        if first["type"] == "missing":
+            raise ConfigError(f"{where}: {key} is empty") from None
+        raise ConfigError(f"{where}: {key} = {first['input']!r}: {message}") from None
 
 
 def _drawn_rows(
-    table: ParticipantsConfig, seed: int, participant_ids: Sequence[str]
+    table: ParticipantsConfig, seed: int, participant_ids: Sequence[str], mean_examples: float
 ) -> tuple[ParticipantConfig, ...]:
     m = len(participant_ids)
     traders = m - table.buyers - table.sellers - table.attackers
@@ -104,8 +132,8 @@ def _drawn_rows(
     rows = []
     for index, (name, kind) in enumerate(zip(participant_ids, kinds, strict=True)):
         random = generator(seed, -1, index, "participants")
-        valuation = _draw(table.valuation, random)
-        export_cost = _draw(table.export_cost, random)
+        valuation = _draw(table.valuation, random, mean_examples)
+        export_cost = _draw(table.export_cost, random, mean_examples)
         if kind in (ParticipantKind.SELLER_ONLY, ParticipantKind.ATTACKER):
             valuation = 0.0
         if kind is ParticipantKind.BUYER_ONLY:
@@ -121,11 +149,15 @@ def _drawn_rows(
     return tuple(rows)
 
 
-def _draw(amount: float | Distribution, random: np.random.Generator) -> float:
-    """One amount, rounded to six significant digits so that files stay readable."""
-    if not isinstance(amount, Distribution):
+def _draw(
+    amount: float | Distribution | PerExample, random: np.random.Generator, mean_examples: float
+) -> float:
+    """One amount; computed ones are rounded to six significant digits so that files stay readable."""
+    if isinstance(amount, PerExample):
+        drawn = amount.per_example * mean_examples
+    elif not isinstance(amount, Distribution):
         return float(amount)
-    if amount.distribution == "uniform":
+    elif amount.distribution == "uniform":
         drawn = random.uniform(amount.low, amount.high)
     else:
         drawn = amount.median * np.exp(amount.sigma * random.standard_normal())

@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class Run:
 
 
 def load_run(path: str | Path) -> Run:
-    """Read a run folder, finished or not.
+    """Read a run folder, finished or not; what a crash left of an unfinished round is passed over.
 
     Raises:
       RunFolderError: no such folder, a file is missing or damaged; the message names the file (and line).
@@ -72,13 +73,14 @@ def load_run(path: str | Path) -> Run:
         raise RunFolderError(f"no run folder at {folder}: give the folder that `ipfl run --out` wrote")
     config = Config.from_toml(_read_text(folder / "config.toml"), str(folder / "config.toml"))
     summary_path = folder / "summary.json"
+    rounds = _read_jsonl(folder / "rounds.jsonl")
     return Run(
         path=folder,
         config=config,
         environment=read_json(folder / "environment.json"),
-        rounds=_read_jsonl(folder / "rounds.jsonl"),
-        edges=_read_csv(folder / "edges.csv", EDGE_COLUMNS),
-        ledger=_read_csv(folder / "ledger.csv", LEDGER_COLUMNS),
+        rounds=rounds,
+        edges=_read_csv(folder / "edges.csv", EDGE_COLUMNS, len(rounds)),
+        ledger=_read_csv(folder / "ledger.csv", LEDGER_COLUMNS, len(rounds)),
         summary=read_json(summary_path) if summary_path.exists() else None,
     )
 
@@ -102,9 +104,9 @@ def write_distances(folder: Path, round_index: int, distance: np.ndarray) -> Non
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file as a whole: temporary name, flush to disk, rename, flush the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
@@ -112,7 +114,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunFolderError(
             f"cannot write {path}: {error.strerror}; free space or choose another --out"
         ) from error
@@ -128,18 +131,19 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Append whole lines in one write and flush them to disk."""
-    text = "".join(f"{line}\n" for line in lines)
+def append_lines(path: Path, lines: Iterable[str]) -> bytes:
+    """Append whole lines in one write, flush them to disk, and return the bytes written."""
+    content = "".join(f"{line}\n" for line in lines).encode("utf-8")
     try:
         with path.open("ab") as file:
-            file.write(text.encode("utf-8"))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise RunFolderError(
-            f"cannot write {path}: {error.strerror}; free space, then `ipfl run --resume`"
+            f"cannot write {path}: {error.strerror}; free space, then `ipfl run --resume {path.parent}`"
         ) from error
+    return content
 
 
 def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
@@ -164,21 +168,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    lines = _read_text(path).splitlines()
+    *lines, torn = _read_text(path).split("\n")  # a line torn by a crash: resume writes it again
+    del torn
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
-            if number == len(lines):  # a line torn by a crash; resume writes it again
-                break
             raise RunFolderError(
                 f"{path}, line {number}, is not valid JSON: restore it or run again"
             ) from None
     return records
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _read_csv(path: Path, columns: Sequence[str], num_rounds: int) -> list[dict[str, Any]]:
+    """The rows of the rounds that are complete, which are those of rounds.jsonl: it is written last."""
     text = _read_text(path)
     reader = csv.DictReader(io.StringIO(text))
     if tuple(reader.fieldnames or ()) != tuple(columns):
@@ -189,10 +193,14 @@ def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     raw = list(reader)
     for number, row in enumerate(raw if complete else raw[:-1], start=2):
         try:
+            if len(row) > len(columns) or None in row.values():
+                raise ValueError
             rows.append({key: numeric.get(key, str)(value) for key, value in row.items()})
         except (TypeError, ValueError):
-            raise RunFolderError(f"{path}, line {number}: expected {','.join(columns)}, got {row}") from None
-    return rows
+            raise RunFolderError(
+                f"{path}, line {number}: expected {','.join(columns)}; restore it or run again"
+            ) from None
+    return [row for row in rows if row["round_index"] < num_rounds]
 
 
 def _read_text(path: Path) -> str:

@@ -17,8 +17,16 @@ COMMANDS = {
     "presets": ("ipfl.cli.presets:presets", "List the presets, or print one to copy and edit."),
     "show": ("ipfl.cli.show:show", "Print the tables and the verdict of a run."),
     "report": ("ipfl.cli.show:report", "Write a run's page (report.html) again."),
+    "clear": ("ipfl.cli.clear:clear", "Clear a market given as a table of bids and distances."),
+    "audit": ("ipfl.cli.audit:audit", "Audit a market or a finished run: could a lie have paid?"),
+    "quote": ("ipfl.cli.quote:quote", "What joining a market would bring, before joining it."),
+    "bench": ("ipfl.cli.bench:bench", "Measure this machine on the market's work."),
 }
 """Each command's home and its line in `ipfl --help`."""
+
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 
 class LazyGroup(click.Group):
@@ -59,17 +67,15 @@ def main() -> None:
 def entry() -> None:
     """Run the command line; an error of ours becomes one sentence and its exit code, never a traceback."""
     try:
-        main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = main(standalone_mode=False)  # what a command leaves by ctx.exit is returned here
+        if isinstance(code, int) and code != 0:
+            sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(
-            "interrupted; every finished round is on disk: go on with `ipfl run --resume DIR`", err=True
-        )
-        sys.exit(130)
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
     except IpflError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

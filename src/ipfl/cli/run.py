@@ -1,13 +1,20 @@
 """`ipfl run`: one command from data to a market's verdict."""
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ipfl.cli.main import INTERRUPTED
 from ipfl.config import Config, parse_toml, read_toml, with_settings
 from ipfl.errors import ConfigError
 from ipfl.presets import preset_names, preset_text
+
+if TYPE_CHECKING:
+    from ipfl.experiment.events import Event, Watcher
 
 
 @click.command(short_help="Run a market: train, clear, pay, every round.")
@@ -67,9 +74,13 @@ def run(
         raise click.UsageError("--resume goes on with what the folder says: it takes no other settings")
     if resume_from is None:
         config = read_config(preset_or_file, data, settings, seed)
-    with watching(quiet=quiet or as_json) as watch:
+    with telling_how_to_go_on() as remember, watching(quiet=quiet or as_json) as show:
         from ipfl.experiment import resume as resume_run
         from ipfl.experiment import run as start_run
+
+        def watch(event: "Event") -> None:
+            remember(event)
+            show(event)
 
         if resume_from is not None:
             result = resume_run(resume_from, watch=watch)
@@ -93,6 +104,27 @@ def run(
         console.print(f"Page        {page}", highlight=False, soft_wrap=True)
 
 
+@contextmanager
+def telling_how_to_go_on() -> Iterator["Watcher"]:
+    """After Ctrl-C, say where the finished rounds are; gives the watcher that learns it."""
+    folder: list[Path] = []
+
+    def remember(event: "Event") -> None:
+        if not folder and hasattr(event, "folder"):
+            folder.append(event.folder)
+
+    try:
+        yield remember
+    except KeyboardInterrupt:
+        if not folder:
+            raise
+        click.echo(
+            f"interrupted; every finished round is on disk: go on with `ipfl run --resume {folder[0]}`",
+            err=True,
+        )
+        click.get_current_context().exit(INTERRUPTED)
+
+
 def read_config(
     preset_or_file: str | None, data: Path | None, settings: tuple[str, ...], seed: int | None
 ) -> Config:
@@ -111,9 +143,20 @@ def read_config(
         hint = f"did you mean {near[0]!r}?" if near else f"presets: {', '.join(preset_names())}"
         raise ConfigError(f"there is no preset or file {name!r}; {hint} (a file's name ends in .toml)")
     if data is not None:
-        tables["data"] = str(data.absolute())
-        tables["task"] = "folder"
+        tables["data"], tables["task"] = str(data.absolute()), "folder"
+        if name in preset_names():
+            _drop_shares(tables)
     tables = with_settings(tables, settings)
     if seed is not None:
         tables["seed"] = seed
     return Config.from_mapping(tables, where)
+
+
+def _drop_shares(tables: dict[str, Any]) -> None:
+    """Take out what a preset says of sharing out a common data set: files of one's own say who takes part.
+
+    Who takes part with own data is honest and trades, unless said otherwise by --set or in a file of one's own.
+    """
+    tables.pop("partition", None)
+    for key in ("count", "prefix", "buyers", "sellers", "attackers", "attack"):
+        tables.get("participants", {}).pop(key, None)

@@ -93,20 +93,19 @@ class LiveView:
 
     def _figures(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        series = {
-            key: [line[key] for line in self.lines]
+        series = {  # a mean is None in a round that nobody was measured in
+            key: [line[key] for line in self.lines if line[key] is not None]
             for key in ("mean_accuracy", "mean_accuracy_alone", "welfare")
         }
-        low = min(min(series["mean_accuracy"]), min(series["mean_accuracy_alone"]))
-        high = max(max(series["mean_accuracy"]), max(series["mean_accuracy_alone"]))
+        accuracies = series["mean_accuracy"] + series["mean_accuracy_alone"]
+        low, high = min(accuracies, default=0.0), max(accuracies, default=1.0)
         for label, key, number, bounds in (
             ("mean accuracy of buyers", "mean_accuracy", "{:.1%}", (low, high)),
             ("  training alone", "mean_accuracy_alone", "{:.1%}", (low, high)),
             ("welfare of the round", "welfare", "{:.2f}", (0.0, max(series["welfare"]))),
         ):
-            table.add_row(
-                label, Text(number.format(series[key][-1]), style="bold"), _spark(series[key], *bounds)
-            )
+            last = number.format(series[key][-1]) if series[key] else "not measured"
+            table.add_row(label, Text(last, style="bold"), _spark(series[key], *bounds))
         return table
 
     def _trades(self) -> Table:
@@ -143,10 +142,14 @@ def _round_text(event: RoundDone, rounds: int) -> str:
         f"; {entry['id']} refused: {entry['refusal']}" for entry in line["participants"] if entry["refusal"]
     )
     return (
-        f"round {line['round_index'] + 1:>3}/{rounds}  accuracy {line['mean_accuracy']:.3f}  alone "
-        f"{line['mean_accuracy_alone']:.3f}  welfare {line['welfare']:.2f}  trades {len(event.edges)}  "
+        f"round {line['round_index'] + 1:>3}/{rounds}  accuracy {_share(line['mean_accuracy'])}  alone "
+        f"{_share(line['mean_accuracy_alone'])}  welfare {line['welfare']:.2f}  trades {len(event.edges)}  "
         f"paid {paid:.2f}  {line['seconds']['total']:.1f} s{refused}"
     )
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
 
 
 def _spark(values: list[float], low: float, high: float) -> Text:

@@ -17,7 +17,7 @@ from ipfl.config import TrainingConfig
 from ipfl.data import Task
 from ipfl.data.tasks import Split
 from ipfl.engines.base import Progress
-from ipfl.errors import EngineError
+from ipfl.errors import EngineError, IpflError
 from ipfl.learning import FlatModel, ModelFactory, batch_plan, evaluate, initialised, train
 from ipfl.seeding import generator, torch_seed
 from ipfl.types import EvaluateJob, EvaluateReply, Job, Reply, TrainJob, TrainReply
@@ -44,6 +44,7 @@ class InProcessEngine:
             [len(p.train) for p in task.participants], dtype=np.int64
         )
         self._local = threading.local()
+        self._building = threading.Lock()
         self._initial = self._check_model(task)
         self.workers = 1 if self._draws_random_numbers else (workers or os.cpu_count() or 1)
 
@@ -73,11 +74,10 @@ class InProcessEngine:
     def _run_one(self, job: Job) -> Reply:
         try:
             return self._train(job) if isinstance(job, TrainJob) else self._evaluate(job)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except Exception as error:  # whatever the code of a module raises
             doing = f"training in round {job.round_index}" if isinstance(job, TrainJob) else "evaluation"
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise EngineError(
-                f"participant {self._ids[job.participant]}: {doing} failed in the model or its data: {first_line}"
+                f"participant {self._ids[job.participant]}: {doing} failed in the model or its data: {_reason(error)}"
             ) from error
 
     def _train(self, job: TrainJob) -> TrainReply:
@@ -106,17 +106,25 @@ class InProcessEngine:
         return EvaluateReply(job.participant, np.array(loss), np.array(accuracy))
 
     def _model(self) -> FlatModel:
-        """This thread's own copy of the model; what it holds is overwritten by every job."""
+        """This thread's own copy of the model; all that is trained in it is overwritten by every job.
+
+        What is not trained (frozen parameters) is the same in every copy, because all are built from the same seed.
+        """
         model: FlatModel | None = getattr(self._local, "model", None)
         if model is None:
-            with torch.random.fork_rng(devices=[]):
-                model = FlatModel(self._factory())
+            with self._building:  # torch's generator is one for all threads
+                model = FlatModel(initialised(self._factory, self._seed))
             self._local.model = model
         return model
 
     def _check_model(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
         """Build theta_0, and try the model once on real examples before anything is trained."""
-        model = FlatModel(initialised(self._factory, self._seed))
+        try:
+            model = FlatModel(initialised(self._factory, self._seed))
+        except IpflError:
+            raise
+        except Exception as error:
+            raise EngineError(f"the model cannot be built: {_reason(error)}") from error
         initial = model.read()
         x, y = self._splits[0]["train"]
         classes = len(task.class_names)
@@ -124,16 +132,17 @@ class InProcessEngine:
         state = torch.get_rng_state()
         try:
             logits = model.module(x[:8])
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            first_line = str(error).strip().splitlines()[0]
+        except Exception as error:
             raise EngineError(
-                f"the model does not accept examples of shape {tuple(task.input_shape)}: {first_line}"
+                f"the model does not accept examples of shape {tuple(task.input_shape)}: {_reason(error)}"
             ) from error
         self._draws_random_numbers = not torch.equal(state, torch.get_rng_state())
         torch.set_rng_state(state)
-        if logits.ndim != 2 or logits.shape[0] != min(8, len(y)) or logits.shape[1] < classes:
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else ()
+        if len(shape) != 2 or shape[0] != min(8, len(y)) or shape[1] < classes:
+            what = f"of shape {shape}" if shape else f"of type {type(logits).__name__}"
             raise EngineError(
-                f"the model gives outputs of shape {tuple(logits.shape)} for {min(8, len(y))} examples; "
+                f"the model gives outputs {what} for {min(8, len(y))} examples; "
                 f"expected one row per example and at least {classes} columns, one per class"
             )
         return initial
@@ -141,3 +150,9 @@ class InProcessEngine:
 
 def _tensors(split: Split) -> Tensors:
     return torch.from_numpy(np.ascontiguousarray(split.x)), torch.from_numpy(np.ascontiguousarray(split.y))
+
+
+def _reason(error: Exception) -> str:
+    """An error's type and first line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,7 +1,8 @@
 """Checkpoints: all that resume needs, written as a whole after every round, safetensors only.
 
-The newest two are kept. Each carries a digest of its arrays, so that a damaged one is noticed, and the
-lengths of the growing text files, so that lines written after it are cut off before the run goes on.
+The newest two are kept. Each carries a digest of all it holds, so that a damaged one is noticed, and the
+lengths and digests of the growing text files, so that lines written after it are cut off before the run goes
+on, and lines changed before it are noticed.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ipfl.errors import CheckpointError
+from ipfl.experiment.folder import Marks
 from ipfl.run_folder import write_bytes
 from ipfl.types import State
 
@@ -28,13 +30,17 @@ class Checkpoint:
 
     state: State
     alone: State
-    lengths: dict[str, int]
+    marks: Marks
     run_digest: str
 
 
-def run_digest(config_text: str, task_fingerprint: str) -> str:
-    """What identifies a run: its resolved configuration and its data."""
-    return hashlib.sha256(f"{config_text}\n{task_fingerprint}".encode()).hexdigest()
+def run_digest(config_text: str, task_fingerprint: str, *initial: np.ndarray) -> str:
+    """What identifies a run: its resolved configuration, its data, and theta_0 with the initial buffers."""
+    digest = hashlib.sha256(f"{config_text}\n{task_fingerprint}".encode())
+    for array in initial:
+        digest.update(f"\n{array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -43,11 +49,16 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     header = {
         "version": str(VERSION),
         "round_index": str(checkpoint.state.round_index),
-        "lengths": json.dumps(checkpoint.lengths, sort_keys=True),
+        "marks": json.dumps(checkpoint.marks, sort_keys=True),
         "run_digest": checkpoint.run_digest,
-        "arrays_digest": _digest(arrays),
     }
+    header["digest"] = _digest(header, arrays)
     write_bytes(_path(folder, checkpoint.state.round_index), save(arrays, header))
+    drop_old(folder)
+
+
+def drop_old(folder: Path) -> None:
+    """Keep the newest checkpoints only."""
     for old in _existing(folder)[:-KEPT]:
         old.unlink()
 
@@ -71,21 +82,25 @@ def read_checkpoint(folder: Path, expected_digest: str) -> Checkpoint | None:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        intact = header.get("arrays_digest") == _digest(arrays)
+        intact = header.pop("digest", None) == _digest(header, arrays)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged ({error}); {hint}") from None
     if not intact:
         raise CheckpointError(f"checkpoint {path} is damaged (its contents do not match its digest); {hint}")
-    if header.get("run_digest") != expected_digest:
+    if header["version"] != str(VERSION):
         raise CheckpointError(
-            f"checkpoint {path} belongs to another configuration or other data than this folder and task now hold; "
-            "restore config.toml and the data as they were, or start the run again with --force"
+            f"checkpoint {path} was written by another version of ipfl: resume with that version, or {hint}"
+        )
+    if header["run_digest"] != expected_digest:
+        raise CheckpointError(
+            f"checkpoint {path} belongs to another configuration, model or other data than this folder and task now "
+            "hold; restore config.toml, the model and the data as they were, or start the run again with --force"
         )
     round_index = int(header["round_index"])
     return Checkpoint(
         state=_state("method", round_index, arrays),
         alone=_state("alone", round_index, arrays),
-        lengths=json.loads(header["lengths"]),
+        marks={name: (length, digest) for name, (length, digest) in json.loads(header["marks"]).items()},
         run_digest=expected_digest,
     )
 
@@ -110,8 +125,8 @@ def _state(prefix: str, round_index: int, arrays: Mapping[str, np.ndarray]) -> S
     return State(round_index, arrays[f"{prefix}/params"], arrays[f"{prefix}/buffers"], extra)
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(header), sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())

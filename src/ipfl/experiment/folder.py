@@ -1,24 +1,41 @@
 """Opening a run folder for writing: a new one, one to be replaced, or one to be gone on with."""
 
+import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 from ipfl.errors import RunFolderError
 from ipfl.run_folder import EDGE_COLUMNS, LEDGER_COLUMNS, append_lines, write_json, write_text
 
 GROWING = ("rounds.jsonl", "edges.csv", "ledger.csv")
-"""The files that grow by every round; checkpoints remember their lengths."""
+"""The files that grow by every round; checkpoints remember how far, and what they held."""
 OWN_FILES = ("config.toml", "environment.json", "summary.json", "report.html", *GROWING)
 OWN_FOLDERS = ("participants", "checkpoints", "distances")
-HEADERS = {"rounds.jsonl": None, "edges.csv": EDGE_COLUMNS, "ledger.csv": LEDGER_COLUMNS}
+HEADERS = {
+    "rounds.jsonl": b"",
+    "edges.csv": f"{','.join(EDGE_COLUMNS)}\n".encode(),
+    "ledger.csv": f"{','.join(LEDGER_COLUMNS)}\n".encode(),
+}
+CHUNK = 1 << 20
+
+Marks = dict[str, tuple[int, str]]
+"""Of each growing file: bytes written so far, and their SHA-256."""
 
 
 def next_free_folder(parent: Path, name: str) -> Path:
-    """`parent/name-001`, or the first number that is not taken."""
+    """Make `parent/name-001`, or the first number that is not taken."""
     number = 1
-    while (parent / f"{name}-{number:03d}").exists():
-        number += 1
-    return parent / f"{name}-{number:03d}"
+    while True:
+        folder = parent / f"{name}-{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise _cannot_make(folder, error) from error
+        else:
+            return folder
 
 
 def check_vacant(folder: Path, force: bool) -> None:
@@ -35,8 +52,12 @@ def check_vacant(folder: Path, force: bool) -> None:
         raise RunFolderError(
             f"{folder} is not empty: go on with it (--resume {folder}), replace it (--force), or give another --out"
         )
-    strangers = sorted(path.name for path in folder.iterdir() if path.name not in (*OWN_FILES, *OWN_FOLDERS))
-    if strangers or not (folder / "config.toml").exists():
+    names = sorted(path.name for path in folder.iterdir())
+    own = {*OWN_FILES, *OWN_FOLDERS, *map(_temporary, OWN_FILES)}
+    strangers = [name for name in names if name not in own]
+    # environment.json is written first and removed last, so even a run that was cut off at its very start has it
+    first = "environment.json"
+    if strangers or not {"config.toml", first, _temporary(first)} & set(names):
         what = f"it holds {strangers[0]!r}" if strangers else "it has no config.toml"
         raise RunFolderError(
             f"--force replaces run folders only, and {folder} is none ({what}): give another --out"
@@ -44,51 +65,95 @@ def check_vacant(folder: Path, force: bool) -> None:
 
 
 def create(folder: Path, config_text: str, environment: dict[str, object]) -> None:
-    """Write the first files of a run; an old run in the same place is removed first (see `check_vacant`)."""
+    """Write the first files of a run; an old run in the same place is removed first (see `check_vacant`).
+
+    config.toml goes first and comes last: with it the folder can be resumed, without it only replaced.
+    """
     try:
+        for name in OWN_FILES:
+            if name != "environment.json":
+                (folder / name).unlink(missing_ok=True)
+            (folder / _temporary(name)).unlink(missing_ok=True)
         for name in OWN_FOLDERS:
             if (folder / name).exists():
                 shutil.rmtree(folder / name)
-        for name in OWN_FILES:
-            (folder / name).unlink(missing_ok=True)
-        for name in OWN_FOLDERS:
-            (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunFolderError(
-            f"cannot make run folder {folder}: {error.strerror}; give another --out"
-        ) from error
+        raise _cannot_make(folder, error) from error
     write_json(folder / "environment.json", environment)
-    for name, columns in HEADERS.items():
-        write_text(folder / name, "" if columns is None else ",".join(columns) + "\n")
+    try:
+        for name in OWN_FOLDERS:
+            (folder / name).mkdir()
+    except OSError as error:
+        raise _cannot_make(folder, error) from error
+    for name, header in HEADERS.items():
+        write_text(folder / name, header.decode())
     write_text(folder / "config.toml", config_text)
 
 
-def lengths(folder: Path) -> dict[str, int]:
-    """Bytes in each growing file."""
-    return {name: (folder / name).stat().st_size for name in GROWING}
+class GrowingFiles:
+    """The files of a run folder that grow by whole rounds, with a running digest of what was written to them."""
+
+    def __init__(self, folder: Path, marks: Marks | None):
+        """Go on from `marks`, a checkpoint's (None: from the headers); what was written after them is cut off.
+
+        Raises:
+          RunFolderError: what stands before the marks was changed since, or is gone; nothing has been cut then.
+        """
+        self._folder = folder
+        self._lengths: dict[str, int] = {}
+        self._digests: dict[str, Any] = {}
+        if marks is None:
+            marks = {
+                name: (len(header), hashlib.sha256(header).hexdigest()) for name, header in HEADERS.items()
+            }
+        for name in GROWING:
+            length, expected = marks[name]
+            digest = _digest_of_start(folder / name, length)
+            if digest.hexdigest() != expected:
+                raise RunFolderError(
+                    f"the first {length} bytes of {folder / name} are not those that were written: it was changed "
+                    "since; restore it, or start the run again with --force"
+                )
+            self._lengths[name], self._digests[name] = length, digest
+        for name in GROWING:
+            try:
+                with (folder / name).open("r+b") as file:
+                    file.truncate(self._lengths[name])
+            except OSError as error:
+                raise RunFolderError(
+                    f"cannot write {folder / name}: {error.strerror}; make it writable"
+                ) from error
+
+    def append(self, name: str, rows: list[str]) -> None:
+        """Append whole lines to one of the files."""
+        if rows:
+            content = append_lines(self._folder / name, rows)
+            self._lengths[name] += len(content)
+            self._digests[name].update(content)
+
+    def marks(self) -> Marks:
+        """How far each file has come, for a checkpoint."""
+        return {name: (self._lengths[name], self._digests[name].hexdigest()) for name in GROWING}
 
 
-def cut_back(folder: Path, to: dict[str, int] | None) -> None:
-    """Cut the growing files back to a checkpoint's lengths (None: to their headers).
-
-    Raises:
-      RunFolderError: a file is shorter than it was when the checkpoint was written.
-    """
-    for name in GROWING:
-        path = folder / name
-        columns = HEADERS[name]
-        length = to[name] if to is not None else (0 if columns is None else len(",".join(columns)) + 1)
-        size = path.stat().st_size if path.exists() else -1
-        if size < length:
-            raise RunFolderError(
-                f"{path} has {max(size, 0)} bytes, but {length} were written: it was changed since; "
-                "restore it, or start the run again with --force"
-            )
-        with path.open("r+b") as file:
-            file.truncate(length)
+def _digest_of_start(path: Path, length: int) -> Any:
+    """The SHA-256, still open to more, of the first `length` bytes of a file, or of all if it has fewer."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while length > 0 and (chunk := file.read(min(CHUNK, length))):
+                digest.update(chunk)
+                length -= len(chunk)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot read {path}: {error.strerror}; restore it, or start the run again with --force"
+        ) from error
+    return digest
 
 
-def append(folder: Path, name: str, rows: list[str]) -> None:
-    """Append whole lines to a growing file."""
-    if rows:
-        append_lines(folder / name, rows)
+def _temporary(name: str) -> str:
+    return f".{name}.tmp"
+
+
+def _cannot_make(folder: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(f"cannot make run folder {folder}: {error.strerror}; give another --out")

@@ -6,7 +6,7 @@ ends with the same bytes as an uninterrupted one (times aside).
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -15,14 +15,15 @@ import numpy as np
 from ipfl.config import Config
 from ipfl.data import Task
 from ipfl.engines import Engine
-from ipfl.errors import CheckpointError
+from ipfl.errors import CheckpointError, RunFolderError
 from ipfl.experiment import folder as run_files
-from ipfl.experiment.checkpoint import Checkpoint, read_checkpoint, run_digest, write_checkpoint
+from ipfl.experiment.checkpoint import Checkpoint, drop_old, read_checkpoint, write_checkpoint
 from ipfl.experiment.events import JobsDone, RoundDone, RunFinished, RunStarted, Watcher
+from ipfl.experiment.folder import GrowingFiles
 from ipfl.experiment.records import edge_rows, ledger_rows, round_line, summarise
 from ipfl.experiment.setup import ModelFactory, Setup, set_up
 from ipfl.experiment.take_home import write_take_home
-from ipfl.learning import model_factory
+from ipfl.learning import initialised, model_factory
 from ipfl.methods import Round
 from ipfl.run_folder import (
     EDGE_COLUMNS,
@@ -62,7 +63,7 @@ def run(
     setup = set_up(config, task, model)
     folder = Path(out) if out is not None else run_files.next_free_folder(Path("runs"), setup.config.task)
     run_files.create(folder, setup.config.to_toml(), setup.environment)
-    return _go(setup, folder, None, model, watch)
+    return _go(setup, GrowingFiles(folder, None), folder, None, model, watch)
 
 
 def resume(
@@ -85,6 +86,14 @@ def resume(
     started = load_run(folder)
     if started.finished:
         return started
+    lacking = [
+        name for name in ("own_task", "torch", "numpy", "run_digest") if name not in started.environment
+    ]
+    if lacking:
+        raise RunFolderError(
+            f"{started.path / 'environment.json'} has no {lacking[0]!r}: "
+            "restore it, or start the run again with --force"
+        )
     if started.environment["own_task"] and task is None:
         raise CheckpointError(
             f"{folder} was run on data given in Python: call ipfl.resume(folder, task=...) with it"
@@ -96,14 +105,20 @@ def resume(
             raise CheckpointError(
                 f"{folder} was begun with {name} {before} and this is {now}: results would differ; install {before}"
             )
-    digest = run_digest(setup.config.to_toml(), setup.environment["task_fingerprint"])
-    checkpoint = read_checkpoint(started.path, digest)
-    run_files.cut_back(started.path, checkpoint.lengths if checkpoint else None)
-    return _go(setup, started.path, checkpoint, model, watch)
+    if started.environment["run_digest"] != setup.digest:
+        raise CheckpointError(
+            f"{folder} was begun with another configuration, model or other data than it now finds; "
+            "restore them as they were, or start the run again with --force"
+        )
+    checkpoint = read_checkpoint(started.path, setup.digest)
+    files = GrowingFiles(started.path, checkpoint.marks if checkpoint else None)
+    drop_old(started.path)
+    return _go(setup, files, started.path, checkpoint, model, watch)
 
 
 def _go(
     setup: Setup,
+    files: GrowingFiles,
     folder: Path,
     checkpoint: Checkpoint | None,
     model: ModelFactory | None,
@@ -111,7 +126,6 @@ def _go(
 ) -> Run:
     """Run the rounds that are left, then write what a finished run has."""
     tell: Watcher = watch or (lambda event: None)
-    digest = run_digest(setup.config.to_toml(), setup.environment["task_fingerprint"])
     state = checkpoint.state if checkpoint else setup.method.init()
     alone = checkpoint.alone if checkpoint else setup.alone.init()
     tell(RunStarted(setup.config, setup.participants, folder, state.round_index, state.params.shape[1]))
@@ -119,13 +133,13 @@ def _go(
         started = perf_counter()
         state, alone, record, evaluations, seconds = _one_round(setup, state, alone, tell)
         seconds["total"] = perf_counter() - started
-        event = _write_round(setup, folder, record, evaluations, seconds)
-        write_checkpoint(folder, Checkpoint(state, alone, run_files.lengths(folder), digest))
+        event = _write_round(setup, files, folder, record, evaluations, seconds)
+        write_checkpoint(folder, Checkpoint(state, alone, files.marks(), setup.digest))
         tell(event)
     finished = load_run(folder)
     config, task = setup.config, setup.task
     factory = model or model_factory(config.model, task.input_shape, len(task.class_names))
-    write_take_home(finished, setup.participants, state, factory)
+    write_take_home(finished, setup.participants, state, lambda: initialised(factory, config.seed))
     write_json(folder / "summary.json", summarise(finished, setup.participants))
     tell(RunFinished(folder))
     return load_run(folder)
@@ -133,7 +147,7 @@ def _go(
 
 def _one_round(
     setup: Setup, state: State, alone: State, tell: Watcher
-) -> tuple[State, State, RoundRecord, list[EvaluateReply], dict[str, float]]:
+) -> tuple[State, State, RoundRecord, dict[int, EvaluateReply], dict[str, float]]:
     """One round of the method and of everybody alone, and the evaluation of both."""
     round_index = state.round_index
     lone = setup.config.method == "local"
@@ -153,7 +167,9 @@ def _one_round(
         )
         for index in range(len(next_state.params))
     ]
-    evaluations = [reply for reply in setup.engine.run(jobs) if isinstance(reply, EvaluateReply)]
+    evaluations = {
+        reply.participant: reply for reply in setup.engine.run(jobs) if isinstance(reply, EvaluateReply)
+    }
     seconds = {
         "train": trained - started - record.market_seconds,
         "evaluate": perf_counter() - trained,
@@ -178,16 +194,17 @@ def drive(
 
 def _write_round(
     setup: Setup,
+    files: GrowingFiles,
     folder: Path,
     record: RoundRecord,
-    evaluations: list[EvaluateReply],
+    evaluations: Mapping[int, EvaluateReply],
     seconds: dict[str, float],
 ) -> RoundDone:
     edges = edge_rows(setup.participants, record)
     transfers = ledger_rows(setup.participants, record)
     line = round_line(setup.participants, record, evaluations, transfers, seconds)
     write_distances(folder, record.round_index, record.distance)
-    run_files.append(folder, "edges.csv", csv_lines(edges, EDGE_COLUMNS))
-    run_files.append(folder, "ledger.csv", csv_lines(transfers, LEDGER_COLUMNS))
-    run_files.append(folder, "rounds.jsonl", [json.dumps(line, allow_nan=False, ensure_ascii=False)])
+    files.append("edges.csv", csv_lines(edges, EDGE_COLUMNS))
+    files.append("ledger.csv", csv_lines(transfers, LEDGER_COLUMNS))
+    files.append("rounds.jsonl", [json.dumps(line, allow_nan=False, ensure_ascii=False)])
     return RoundDone(line, edges)

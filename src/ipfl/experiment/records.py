@@ -1,7 +1,7 @@
 """From a round's record to the lines of the run folder, and from those lines to the summary."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,12 +56,13 @@ def ledger_rows(participants: Sequence[Participant], record: RoundRecord) -> lis
 def round_line(
     participants: Sequence[Participant],
     record: RoundRecord,
-    evaluations: Sequence[EvaluateReply],
+    evaluations: Mapping[int, EvaluateReply],
     transfers: Sequence[Line],
     seconds: dict[str, float],
 ) -> Line:
     """The round as one JSON record. Each evaluation holds two models: with the market, and alone.
 
+    Whoever did not answer the evaluation has no accuracy and no loss (null), and is in no mean.
     What is paid and received is added up from the ledger's transfers and held against the market's own
     utilities, so that bills and market cannot drift apart.
     """
@@ -69,24 +70,20 @@ def round_line(
     entries = []
     for index, participant in enumerate(participants):
         name = participant.participant_id
-        evaluation = evaluations[index]
         paid = math.fsum(row["amount"] for row in transfers if row["payer"] == name)
         received = math.fsum(row["amount"] for row in transfers if row["payee"] == name)
         gain, cost = float(outcome.gains[index]), float(outcome.costs[index])
         utility = gain - cost - paid + received
         scale = max(1.0, gain, cost, paid, received)
         check(
-            abs(utility - outcome.utilities[index]) <= TOLERANCE * scale,
+            abs(utility - float(outcome.utilities[index])) <= TOLERANCE * scale,
             f"bills of {name} add up to its utility",
         )
         entries.append(
             {
                 "id": name,
                 "present": bool(record.present[index]),
-                "accuracy": float(evaluation.accuracy[0]),
-                "loss": _finite(evaluation.loss[0]),
-                "accuracy_alone": float(evaluation.accuracy[1]),
-                "loss_alone": _finite(evaluation.loss[1]),
+                **_measured(evaluations.get(index)),
                 "train_loss": _finite(record.train_loss[index]),
                 "gain": gain,
                 "cost": cost,
@@ -189,11 +186,23 @@ def _individually_rational(run: Run, participants: Sequence[Participant]) -> boo
     return True
 
 
-def _mean_of_buyers(participants: Sequence[Participant], entries: Sequence[Line], key: str) -> float:
+def _measured(evaluation: EvaluateReply | None) -> Line:
+    if evaluation is None:
+        return dict.fromkeys(("accuracy", "loss", "accuracy_alone", "loss_alone"))
+    return {
+        "accuracy": float(evaluation.accuracy[0]),
+        "loss": _finite(evaluation.loss[0]),
+        "accuracy_alone": float(evaluation.accuracy[1]),
+        "loss_alone": _finite(evaluation.loss[1]),
+    }
+
+
+def _mean_of_buyers(participants: Sequence[Participant], entries: Sequence[Line], key: str) -> float | None:
     """Mean over the honest participants that buy; over all honest ones where nobody buys."""
     honest = [index for index, participant in enumerate(participants) if participant.honest]
     buyers = [index for index in honest if participants[index].buys] or honest or list(range(len(entries)))
-    return math.fsum(entries[index][key] for index in buyers) / len(buyers)
+    known = [entries[index][key] for index in buyers if entries[index][key] is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _finite(value: float) -> float | None:

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ipfl.config import Config
 from ipfl.data import Task, load_task
 from ipfl.engines import Engine, InProcessEngine
 from ipfl.errors import ConfigError
+from ipfl.experiment.checkpoint import run_digest
 from ipfl.learning import choose_model, model_factory
 from ipfl.methods import Federation, Local, Method, find_method
 from ipfl.participants import participant, read_participants, resolve_rows
@@ -36,6 +38,11 @@ class Setup:
     participants: tuple[Participant, ...]
     environment: dict[str, Any]
 
+    @property
+    def digest(self) -> str:
+        """What identifies the run."""
+        return str(self.environment["run_digest"])
+
 
 def resolve_participants_file(config: Config) -> Config:
     """Put the rows of a participants file into the configuration itself.
@@ -48,8 +55,6 @@ def resolve_participants_file(config: Config) -> Config:
         return config
     if table.rows or table.count is not None:
         raise ConfigError("participants: give a file, or a count, or rows, not two of them")
-    from pathlib import Path
-
     rows = read_participants(Path(table.file))
     return config.model_copy(update={"participants": type(table)(rows=rows)})
 
@@ -66,6 +71,8 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
     """
     find_method(config.method)
     config = resolve_participants_file(config)
+    if config.data is not None:  # the run folder must find it again from any working directory
+        config = config.model_copy(update={"data": str(Path(config.data).absolute())})
     own_task = task is not None
     task = task or load_task(config)
     if model is None and config.model == CUSTOM:
@@ -73,7 +80,11 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
             "this run trains a model of its own: call ipfl.run(..., model=...) or ipfl.resume(..., model=...) in Python"
         )
     name = CUSTOM if model else choose_model(config.model, task.input_shape)
-    rows = resolve_rows(config, [entry.participant_id for entry in task.participants])
+    rows = resolve_rows(
+        config,
+        [entry.participant_id for entry in task.participants],
+        [len(entry.train) for entry in task.participants],
+    )
     if any(row.id == OPERATOR for row in rows):
         raise ConfigError(
             f"a participant may not be called {OPERATOR!r}: that is the account that pays subsidies"
@@ -109,6 +120,7 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
         "task_fingerprint": task.fingerprint(),
         "model": name,
         "num_params": len(theta_0),
+        "run_digest": run_digest(config.to_toml(), task.fingerprint(), theta_0, buffers_0),
         "input_shape": list(task.input_shape),
         "class_names": list(task.class_names),
     }

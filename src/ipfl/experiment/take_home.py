@@ -53,6 +53,11 @@ def load_model(
             f"run {run.path} has no participant {participant_id!r}; it has {', '.join(run.participant_ids)}"
         )
     environment = run.environment
+    lacking = [name for name in ("model", "input_shape", "class_names") if name not in environment]
+    if lacking:
+        raise RunFolderError(
+            f"{run.path / 'environment.json'} has no {lacking[0]!r}: restore it or run again"
+        )
     if module is None:
         if environment["model"] == "custom":
             raise RunFolderError(
@@ -93,7 +98,7 @@ def _statement(run: Run, name: str) -> str:
     amounts: list[float] = []
     for (round_index, buyer, seller), edge in edges.items():
         if buyer == name:
-            side, other, amount = "bought", seller, -charges.get((round_index, seller), 0.0)
+            side, other, amount = "bought", seller, 0.0 - charges.get((round_index, seller), 0.0)
         elif seller == name:
             side, other, amount = "sold", buyer, edge["payment"]
         else:
@@ -141,8 +146,8 @@ def _card(run: Run, index: int, participant: Participant) -> str:
 | method | {config.method}, {len(run.rounds)} rounds, seed {config.seed} |
 | own training examples | {participant.num_examples} |
 | kind, conduct | {participant.kind.value}, {participant.conduct} |
-| accuracy on its own test examples | {last["accuracy"]:.4f} |
-| accuracy of training alone, same steps and seed | {last["accuracy_alone"]:.4f} |
+| accuracy on its own test examples | {_share(last["accuracy"])} |
+| accuracy of training alone, same steps and seed | {_share(last["accuracy_alone"])} |
 | bought model updates from | {sellers} |
 | gain, over all rounds | {money["gain"]:.6f} |
 | cost of serving buyers | {money["cost"]:.6f} |
@@ -152,3 +157,7 @@ def _card(run: Run, index: int, participant: Participant) -> str:
 
 Load it with `ipfl.load_model(run_folder, "{name}")`. The bill, trade by trade, is in statement.csv.
 """
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4f}"

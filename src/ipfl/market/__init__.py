@@ -8,6 +8,7 @@ from ipfl.market.clearing import WellBeing, clear, well_being
 from ipfl.market.curves import Logarithmic, PowerLaw, SquareRoot, make_curve
 from ipfl.market.distance import cosine_distances
 from ipfl.market.gain import gain, threshold
+from ipfl.market.quoting import Purchase, Quote, QuoteRange, Sale, quote, quote_range
 from ipfl.market.rules import RULES, Rule, check_rules, resolve_rule
 from ipfl.types.market import Bids, GainCurve, Outcome
 
@@ -19,7 +20,11 @@ __all__ = [
     "Logarithmic",
     "Outcome",
     "PowerLaw",
+    "Purchase",
+    "Quote",
+    "QuoteRange",
     "Rule",
+    "Sale",
     "SquareRoot",
     "WellBeing",
     "audit",
@@ -28,6 +33,8 @@ __all__ = [
     "cosine_distances",
     "gain",
     "make_curve",
+    "quote",
+    "quote_range",
     "resolve_rule",
     "threshold",
     "well_being",

@@ -33,7 +33,8 @@ class AuditReport:
       outcome: the market cleared with the true bids.
       cost_regret, cost_witness: the most gained by misreporting the export cost (exact), and such a report.
       valuation_regret, valuation_witness: the same for the valuation, in surplus.
-      valuation_exact: whether that is the supremum (exact graph) or a lower bound found by search (greedy).
+      valuation_exact: whether that is the supremum (exact graph) or a lower bound found by search (greedy; exact,
+        where sets of equal worth change places with the report).
       size_regret, size_witness: the same for the number of examples, in surplus: a lower bound, by search.
       min_utility, min_utility_of: the smallest utility and whose it is; min_surplus likewise.
       individually_rational: whether neither is below zero.
@@ -96,14 +97,14 @@ def audit(
       BidError: as for `clear`, or an unknown misreport.
 
     The paper's rule on its two-seller counter-example: truth sells only the cheaper seller; the other does
-    better by asking for less than its cost.
+    better by asking for less than that one.
 
     >>> bids = Bids(
     ...     np.array([4, 4, 4]), np.array([36.0, 0.0, 0.0]), np.array([0.0, 0.467123, 0.672902])
     ... )
     >>> paper = audit(bids, np.zeros((3, 3)), lam=0.0, allocation="greedy", payment="marginal")
-    >>> paper.cost_regret.round(6).tolist(), round(float(paper.cost_witness[2]), 6)
-    ([0.0, 0.0, 0.205778], 0.233562)
+    >>> paper.cost_regret.round(6).tolist(), bool(paper.cost_witness[2] < 0.467123)
+    ([0.0, 0.0, 0.205778], True)
     >>> audit(bids, np.zeros((3, 3)), lam=0.0).cost_regret.tolist()
     [0.0, 0.0, 0.0]
     """

@@ -99,7 +99,7 @@ def clear(
         charges[rows] = settled.charges
         bound[rows], gap[rows] = settled.bounds, settled.gaps
         gains[rows] = block.gains(block.imported(settled.allocation))
-        frictions[rows] = (block.frictions * settled.allocation).sum(axis=1)
+        frictions[rows] = np.where(settled.allocation, block.frictions, 0.0).sum(axis=1)
 
     _on_all_cores(settle_block, _blocks(m), m * m, workers)
     return _outcome(bids, rule, allocated, payments, charges, gains, frictions, bound, gap)
@@ -162,7 +162,7 @@ def well_being(truth: Bids, outcome: Outcome, distance: Float[np.ndarray, "m m"]
         block = problems(truth, distance, lam, rows)
         bought = outcome.allocation[rows]
         gains[rows] = block.gains(block.imported(bought))
-        frictions[rows] = (block.frictions * bought).sum(axis=1)
+        frictions[rows] = np.where(bought, block.frictions, 0.0).sum(axis=1)
     costs = truth.export_cost * outcome.allocation.sum(axis=0)
     utilities = gains - costs - outcome.paid + outcome.received
     return WellBeing(gains, costs, frictions, utilities, utilities - frictions)

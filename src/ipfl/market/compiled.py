@@ -11,7 +11,9 @@ from typing import Any, cast
 
 from ipfl.market import search
 
-HELPERS = ("peak_total", "fill", "merge_flips", "optimise", "write_set", "common_divisor", "best_set")
+HELPERS = (
+    "peak_total", "fill", "merge_flips", "optimise", "write_set", "drop_losers", "common_divisor", "best_set",
+)  # fmt: skip
 
 
 @functools.cache
@@ -20,21 +22,22 @@ def solve_rows() -> Callable[..., None]:
     import numba
     from numba.extending import overload
 
-    def register(function: Callable[..., Any], compiled: Callable[..., Any]) -> None:
-        """Wherever compiled code calls `function`, `compiled` is called in its place."""
-        bare = without_annotations(compiled)
-
-        def choose(*arguments: Any, **named: Any) -> Callable[..., Any]:
-            return bare
-
-        choose.__signature__ = inspect.signature(bare)  # type: ignore[attr-defined]
-        overload(function)(choose)
-
     for name in HELPERS:
-        register(getattr(search, name), getattr(search, name))
-    register(search.added_gain, search.coded_gain)
-    register(search.likely_peak, search.coded_peak)
+        overload(getattr(search, name))(stand_in(getattr(search, name)))
+    overload(search.added_gain)(stand_in(search.coded_gain))
+    overload(search.likely_peak)(stand_in(search.coded_peak))
     return compile_cached(numba.njit, search.solve_rows)
+
+
+def stand_in(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """What `overload` asks for: given a call's argument types, the function that compiled code calls instead."""
+    bare = without_annotations(compiled)
+
+    def choose(*arguments: Any, **named: Any) -> Callable[..., Any]:
+        return bare
+
+    choose.__signature__ = inspect.signature(bare)  # type: ignore[attr-defined]
+    return choose
 
 
 def without_annotations(function: Callable[..., Any]) -> Callable[..., Any]:

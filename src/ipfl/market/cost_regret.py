@@ -39,7 +39,8 @@ def cost_regret(case: Case) -> Regret:
         steps = earnings(case, block, seller)
         tried += sum(len(earned) for _, earned in steps)
         report, total = best_report(steps, scale)
-        honest = float(total_earned(steps, case.truth.export_cost[seller : seller + 1])[0])
+        # The truth may lie on a breakpoint itself, a tie, and so in none of the intervals.
+        honest = float(_earned(case, block, seller, case.truth.export_cost[seller]).sum())
         if total - honest > NEGLIGIBLE * scale:
             witness[seller] = report
             regret[seller] = verified_gain(case, seller, report)
@@ -54,9 +55,7 @@ def earnings(case: Case, block: Problems, seller: int) -> list[Steps]:
     reports = [between(points) for points in breakpoints]
     rows = np.repeat(np.arange(len(reports)), [len(points) for points in reports])
     trials = np.concatenate([*reports, np.zeros(0)])
-    bills = put(block.take(rows).asked(seller, trials), case.rule, case.effort)
-    sold = bills.allocation[:, seller]
-    earned = np.where(sold, bills.payments[:, seller] - case.truth.export_cost[seller], 0.0)
+    earned = _earned(case, block.take(rows), seller, trials)
     ends = np.cumsum([0, *[len(points) for points in reports]])
     return [(points, earned[ends[i] : ends[i + 1]]) for i, points in enumerate(breakpoints)]
 
@@ -129,6 +128,13 @@ def verified_gain(case: Case, seller: int, report: float) -> float:
         )
         gained.append(well_being(case.truth, outcome, case.distance, case.lam).utilities[seller])
     return float(gained[1] - gained[0])
+
+
+def _earned(case: Case, block: Problems, seller: int, reports: np.ndarray | float) -> np.ndarray:
+    """What each buyer's payment leaves the seller, by its true cost, when it reports so much to that buyer."""
+    bills = put(block.asked(seller, np.broadcast_to(reports, len(block.buyers))), case.rule, case.effort)
+    cost = case.truth.export_cost[seller]
+    return np.where(bills.allocation[:, seller], bills.payments[:, seller] - cost, 0.0)
 
 
 def _worth(block: Problems, allocation: np.ndarray) -> Float[np.ndarray, "b"]:

@@ -71,11 +71,11 @@ def optimum(problems: Problems, with_premiums: bool, effort: Effort) -> Optimum:
 
 
 def _curves_and_search(problems: Problems) -> tuple[Any, Callable[..., None]]:
-    """Codes and the compiled search; for few pairs, or a curve it does not know, the plain one."""
+    """Codes and the compiled search; for few pairs, or a curve without a code, the plain one."""
     curves = problems.curves or (SQUARE_ROOT,) * len(problems.buyers)
-    codes = [(curve.code, *curve.parameters()) for curve in curves if isinstance(curve, BUILT_IN)]
-    if len(codes) < len(curves) or problems.frictions.size < COMPILE_FROM:
-        return curves, solve_rows
+    codes = [(curve.code, *curve.parameters()) if isinstance(curve, BUILT_IN) else curve for curve in curves]
+    if problems.frictions.size < COMPILE_FROM or not all(isinstance(code, tuple) for code in codes):
+        return codes, solve_rows
     from ipfl.market import compiled
 
     return np.array(codes, dtype=np.float64), compiled.solve_rows()

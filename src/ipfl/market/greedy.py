@@ -43,13 +43,25 @@ def rank(problems: Problems) -> Ranking:
     monotone in the bid.
     """
     thresholds = seller_thresholds(problems)
-    order = np.argsort(-thresholds, axis=1, kind="stable")
+    order = _falling(thresholds)
     thresholds = np.take_along_axis(thresholds, order, axis=1)
     totals = problems.own[:, None] + np.cumsum(problems.sizes[order], axis=1)
     fits = totals < thresholds
     # The buyer itself stands last and never fits, so there is always a first that fails.
     bought = np.argmin(fits, axis=1) if fits.size else np.zeros(len(fits), dtype=np.int64)
     return Ranking(order=order, thresholds=thresholds, totals=totals, bought=bought)
+
+
+def _falling(thresholds: Float[np.ndarray, "b m"]) -> Int64[np.ndarray, "b m"]:
+    """The order of each row's entries, largest first, ties by lower index.
+
+    A sort that keeps ties in order takes more than twice as long, so only rows that have ties are sorted so.
+    """
+    order = np.argsort(-thresholds, axis=1)
+    ordered = np.take_along_axis(thresholds, order, axis=1)
+    tied = np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1))
+    order[tied] = np.argsort(-thresholds[tied], axis=1, kind="stable")
+    return order
 
 
 def seller_thresholds(problems: Problems) -> Float[np.ndarray, "b m"]:
@@ -88,8 +100,6 @@ def critical_thresholds(problems: Problems, ranking: Ranking) -> Float[np.ndarra
     x_j > max(x_k, n).
     """
     rows = np.arange(len(ranking.bought))
-    if not rows.size:
-        return np.zeros(0)
     last = np.maximum(ranking.bought - 1, 0)
     had = np.where(ranking.bought > 0, ranking.totals[rows, last], problems.own)
     return np.asarray(np.maximum(ranking.thresholds[rows, ranking.bought], had))

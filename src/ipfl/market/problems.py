@@ -99,7 +99,9 @@ def problems(
     buyers = np.arange(len(bids))[rows]
     sizes = bids.num_examples.astype(np.float64)
     own = sizes[buyers]
-    frictions = (lam * sizes)[None, :] * distance[buyers] / own[:, None]
+    # Friction past the largest number is infinite: such a seller is never bought. The diagonal may hold NaN.
+    with np.errstate(over="ignore", invalid="ignore"):
+        frictions = (lam * sizes)[None, :] * distance[buyers] / own[:, None]
     frictions[np.arange(len(buyers)), buyers] = 0.0
     return Problems(
         buyers=buyers,

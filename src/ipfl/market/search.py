@@ -33,18 +33,22 @@ SQUARE_ROOT_CODE, POWER_CODE, LOGARITHMIC_CODE = 0.0, 1.0, 2.0
 @no_type_check
 def added_gain(curve: Any, before: float, more: float) -> float:
     """Gain of `more` examples on top of `before`, per unit of amplitude; compiled: `coded_gain`."""
+    if isinstance(curve, tuple):
+        return coded_gain(curve, float(before), float(more))
     return float(curve.gain(before, more))
 
 
 @no_type_check
 def likely_peak(curve: Any, rate: float, fallback: float) -> float:
     """A guess at the total where one more example adds `rate`; compiled: `coded_peak`."""
+    if isinstance(curve, tuple):
+        return coded_peak(curve, float(rate), fallback)
     return fallback
 
 
 @no_type_check
-def coded_gain(curve: Array, before: float, more: float) -> float:
-    """`added_gain` of a curve given as (code, parameter, parameter): what compiled code calls."""
+def coded_gain(curve: Any, before: float, more: float) -> float:
+    """`added_gain` of a curve given as (code, parameter, parameter): compiled code knows no other."""
     if curve[0] == SQUARE_ROOT_CODE:
         low, high = math.sqrt(before), math.sqrt(before + more)
         return more / (low * high * (low + high))
@@ -54,7 +58,7 @@ def coded_gain(curve: Array, before: float, more: float) -> float:
 
 
 @no_type_check
-def coded_peak(curve: Array, rate: float, fallback: float) -> float:
+def coded_peak(curve: Any, rate: float, fallback: float) -> float:
     """`likely_peak` in closed form: where the derivative of the gain equals `rate`."""
     if rate <= 0.0:
         return fallback
@@ -295,6 +299,31 @@ def write_set(
 
 
 @no_type_check
+def drop_losers(
+    curve: Any, amplitude: float, own: float, sizes: Array, prices: Array, value: float, chosen: Array
+) -> tuple:
+    """Leave out every seller that adds less than its price: only a search cut short can have kept one.
+
+    Once is enough, as each one left out raises what the others add.
+
+    Returns:
+      The examples the buyer then has, and what its set is worth.
+    """
+    total = own
+    for place in range(len(sizes)):
+        if chosen[place]:
+            total += sizes[place]
+    for place in range(len(sizes)):
+        if chosen[place]:
+            added = amplitude * added_gain(curve, total - sizes[place], sizes[place])
+            if added < prices[place]:
+                chosen[place] = False
+                total -= sizes[place]
+                value += prices[place] - added
+    return total, value
+
+
+@no_type_check
 def common_divisor(sizes: Array) -> float:
     """The greatest common divisor of whole numbers."""
     step = 0.0
@@ -350,18 +379,15 @@ def best_set(
         work,
     )
     write_set(chosen, count, split, -1, node, parents, items)
-    settled = not with_premiums
+    settled = False
     while not settled:
         settled = True
-        bought = own
+        bought, value = drop_losers(curve, amplitude, own, sizes, prices, value, chosen)
         for place in range(count):
-            if chosen[place]:
-                bought += sizes[place]
-        for place in range(count):
-            if not chosen[place]:
+            if not (with_premiums and chosen[place]):
                 continue
             size, price = sizes[place], prices[place]
-            without = value - amplitude * added_gain(curve, bought - size, size) + price
+            without = min(value, value - amplitude * added_gain(curve, bought - size, size) + price)
             start, rest, rest_cost = split, total, cost
             if place < split:
                 start, rest, rest_cost = fill(

@@ -23,7 +23,11 @@ FACTORS = np.concatenate(([0.0], np.geomspace(1 / 64, 64, 97)))
 INSIDE = np.array([0.25, 0.5, 0.75])
 """Where an interval is probed: two points give the line, the third tests that it is one."""
 APPROACH = 1e-6
-"""How far inside its interval, as a share of the width, a witness stands."""
+"""How far inside its interval a witness stands, as a share of the width or of the report, whichever is less."""
+NEARLY = 1e-7
+"""Surpluses within this share of their size lie on one line."""
+RESOLUTION = 1e-11
+"""Sets are told apart down to about this share of what everything on offer would gain at the report."""
 
 
 def valuation_regret(case: Case) -> Regret:
@@ -48,27 +52,38 @@ def _exact_regret(case: Case) -> Regret:
     honest = buyer_surplus(case, np.arange(m), true_amplitude)
     regret, witness = np.zeros(m), np.array(case.truth.valuation)
     breakpoints = envelope_breakpoints(case)
-    tried = 0
+    everything = _reporting(case.problems, np.ones(m)).gains(
+        case.truth.num_examples.sum() - case.problems.own
+    )
+    tried, exact = 0, True
     for buyer in range(m):
         left, right = _intervals(breakpoints[buyer])
         reports = (left[:, None] + (right - left)[:, None] * INSIDE).ravel()
         seen = buyer_surplus(case, np.full(len(reports), buyer), reports).reshape(-1, 3)
         tried += len(reports)
         bend = np.abs(seen[:, 1] - (seen[:, 0] + seen[:, 2]) / 2)
-        level = scale + np.abs(seen).max(axis=1)
-        check(bool((bend <= 1e-7 * level).all()), "bills are linear in sqrt(K) between breakpoints")
-        slope = (seen[:, 2] - seen[:, 0]) * 0.5
-        ends = np.stack((seen[:, 1] - slope, seen[:, 1] + slope), axis=1)
+        level = NEARLY * (scale + np.abs(seen).max(axis=1))
+        # Where sets tie, which of them is bought, and so the bill, may differ from probe to probe: no line. Where
+        # reports are so large that sets differ by rounding only, that makes no difference.
+        rounding = RESOLUTION * right * everything[buyer]
+        bent = (bend > level)[:, None]
+        exact = exact and bool((bend <= level + rounding).all())
+        # The outer probes stand half the width apart, and so do the middle and either end.
+        slope = seen[:, 2] - seen[:, 0]
+        lines = np.stack((seen[:, 1] - slope, seen[:, 1] + slope), axis=1)
+        ends = np.where(bent, seen[:, ::2], lines)
+        near = APPROACH * np.minimum(np.where(left > 0, left / (right - left), 1.0), 1.0)
+        shares = np.where(bent, INSIDE[::2], np.stack((near, np.full(len(near), 1 - APPROACH)), axis=1))
         # The last interval has no right end: its bills must not fall for ever.
-        check(bool(slope[-1] <= 1e-7 * level[-1]), "a buyer does not gain without limit by overstating K")
+        endless = bool(slope[-1] > level[-1]) and not bent[-1, 0]
+        check(not endless, "a buyer does not gain without limit by overstating K")
         ends[-1, 1] = -np.inf
         place, side = np.unravel_index(int(np.argmax(ends)), ends.shape)
         gained = float(ends[place, side] - honest[buyer])
         if gained > NEGLIGIBLE * scale:
-            share = APPROACH if side == 0 else 1 - APPROACH
-            report = left[place] + (right[place] - left[place]) * share
+            report = left[place] + (right[place] - left[place]) * shares[place, side]
             regret[buyer], witness[buyer] = gained, report**2
-    return Regret(regret, witness, exact=True, reports=tried)
+    return Regret(regret, witness, exact, reports=tried)
 
 
 def _searched_regret(case: Case) -> Regret:

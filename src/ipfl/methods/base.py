@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float32
 
 from ipfl.conduct import find_conduct
 from ipfl.config import MarketConfig
+from ipfl.errors import ReplyError
 from ipfl.market.rules import resolve_rule
 from ipfl.seeding import generator
 from ipfl.types import Bids, Job, MissingReply, Participant, Reply, RoundRecord, State, TrainJob, TrainReply
@@ -52,7 +53,7 @@ class Federation:
         )
 
 
-DEFAULT_RULE = "paper"
+DEFAULT_RULE = "truthful"
 
 
 @runtime_checkable
@@ -111,26 +112,49 @@ def train_jobs(
 
 
 def receive(state: State, replies: Sequence[Reply]) -> Trained:
-    """Collect training replies; one that is missing or not finite leaves its participant out of the round.
+    """Collect training replies, in any order; one that is missing or cannot be used leaves its participant out.
 
     The refused participant keeps the model it had, sells nothing and is billed nothing.
+
+    Raises:
+      ReplyError: a reply from nobody here, or a second one from the same participant: the engine's fault.
     """
     params, buffers = state.params.copy(), state.buffers.copy()
     loss = np.full(len(params), np.nan)
     present = np.zeros(len(params), dtype=bool)
-    refusals: dict[int, str] = {}
+    refusals = dict.fromkeys(range(len(params)), "no reply")
+    answered: set[int] = set()
     for reply in replies:
-        if isinstance(reply, MissingReply):
-            refusals[reply.participant] = reply.reason
+        index = reply.participant
+        if index not in refusals or index in answered:
+            what = "a second reply" if index in answered else "a reply"
+            raise ReplyError(
+                f"round {state.round_index}: {what} from participant {index}, expected one from each job"
+            )
+        answered.add(index)
+        problem = _problem(state, reply)
+        if problem is not None:
+            refusals[index] = problem
         elif isinstance(reply, TrainReply):
-            if not (np.isfinite(reply.params).all() and np.isfinite(reply.buffers).all()):
-                refusals[reply.participant] = "its update holds NaN or infinities"
-                continue
-            params[reply.participant] = reply.params
-            buffers[reply.participant] = reply.buffers
-            loss[reply.participant] = reply.loss
-            present[reply.participant] = True
-    return Trained(params, buffers, loss, present, refusals)
+            params[index], buffers[index] = reply.params, reply.buffers
+            loss[index], present[index] = reply.loss, True
+    return Trained(
+        params, buffers, loss, present, {i: refusals[i] for i in np.flatnonzero(~present).tolist()}
+    )
+
+
+def _problem(state: State, reply: Reply) -> str | None:
+    """Why a training reply cannot be used, in plain words."""
+    if isinstance(reply, MissingReply):
+        return reply.reason
+    if not isinstance(reply, TrainReply):
+        return "its reply is no trained model"
+    for values, wanted in ((reply.params, state.params), (reply.buffers, state.buffers)):
+        if values.shape != wanted.shape[1:]:
+            return f"its model has {values.size} numbers, expected {wanted.shape[1]}"
+        if not np.isfinite(values).all():
+            return "its update holds NaN or infinities"
+    return None
 
 
 def publish(

@@ -1,6 +1,6 @@
 """Bids and outcomes: the records that enter and leave a market."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +21,7 @@ class GainCurve(Protocol):
 
     Laws, for every n >= 1 and a, b >= 0: gain(n, 0) = 0; gain does not fall in `more`; the path does not
     matter, gain(n, a) + gain(n + a, b) = gain(n, a + b); returns diminish, gain(n + a, b) <= gain(n, b).
+    Curves that are equal hash alike: buyers that share one are worked on together.
     """
 
     def gain(self, num_examples: Any, more: Any) -> Any:
@@ -136,8 +137,11 @@ class Bids:
         if len(curves) != m:
             raise BidError(f"curves has {len(curves)} entries, expected {m}, one per num_examples")
         for name, curve in zip(ids, curves, strict=True):
-            if not isinstance(curve, GainCurve):
-                raise BidError(f"participant {name}: curve is {curve!r}, expected a gain curve")
+            if not (isinstance(curve, GainCurve) and isinstance(curve, Hashable)):
+                raise BidError(
+                    f"participant {name}: curve is {curve!r}, expected a gain curve that is hashable, "
+                    "such as a frozen dataclass"
+                )
         return curves
 
     def _set(self, field: str, value: object) -> None:

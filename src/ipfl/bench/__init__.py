@@ -1,0 +1,1 @@
+"""Measuring this package on the machine it runs on."""

@@ -1,0 +1,68 @@
+"""The public names, and that importing stays light."""
+
+import subprocess
+import sys
+
+import pytest
+
+import ipfl
+
+NAMES = [
+    "Config",
+    "ParticipantData",
+    "Run",
+    "Split",
+    "Task",
+    "load_folder",
+    "load_model",
+    "load_run",
+    "resume",
+    "run",
+    "write_page",
+]
+HEAVY = ("torch", "sklearn", "numba", "pyarrow", "scipy", "jinja2")
+
+
+def loaded(code: str) -> set[str]:
+    """Which heavy modules a fresh interpreter has loaded after `code`."""
+    script = f"{code}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split()) if done.stdout.strip() else set()
+
+
+def test_public_names():
+    assert ipfl.__all__ == NAMES
+    assert dir(ipfl) == NAMES
+    for name in NAMES:
+        assert getattr(ipfl, name).__doc__, name
+
+
+def test_unknown_names():
+    with pytest.raises(AttributeError, match="module 'ipfl' has no attribute 'buy'"):
+        ipfl.buy  # noqa: B018
+
+
+def test_import_is_light():
+    assert loaded("import ipfl; dir(ipfl)") == set()
+
+
+def test_configuration_is_light():
+    assert loaded("import ipfl; ipfl.Config()") == set()
+
+
+def test_the_market_does_without_torch():
+    assert not loaded("import ipfl.market") & {"torch", "sklearn", "pyarrow"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["presets"], ["--version"]])
+def test_help_is_light(arguments):
+    code = f"""
+import sys
+from ipfl.cli.main import entry
+sys.argv = ["ipfl", *{arguments!r}]
+try:
+    entry()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+    assert loaded(code) == set()
