@@ -13,6 +13,7 @@ NAMES = [
     "Run",
     "Split",
     "Task",
+    "load_config",
     "load_folder",
     "load_model",
     "load_run",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ipfl.config import Config
     from ipfl.data import ParticipantData, Split, Task, load_folder
     from ipfl.experiment import load_model, resume, run
+    from ipfl.presets import load_config
     from ipfl.report import write_page
     from ipfl.run_folder import Run, load_run
 
@@ -21,6 +22,7 @@ _HOMES = {
     "Run": "ipfl.run_folder",
     "Split": "ipfl.data",
     "Task": "ipfl.data",
+    "load_config": "ipfl.presets",
     "load_folder": "ipfl.data",
     "load_model": "ipfl.experiment",
     "load_run": "ipfl.run_folder",
@@ -35,6 +37,7 @@ __all__ = [
     "Run",
     "Split",
     "Task",
+    "load_config",
     "load_folder",
     "load_model",
     "load_run",

@@ -14,15 +14,14 @@ from rich.console import Console
 import ipfl
 import tiny
 from ipfl.cli import watch as watching
-from ipfl.cli.run import read_config
 from ipfl.config import Config, PerExample
 from ipfl.experiment import loop
 from ipfl.experiment.events import RoundDone
-from ipfl.presets import preset_names, preset_text
+from ipfl.presets import load_config, preset_names, preset_text
 
 
 def config_of(*arguments, data=None, settings=(), seed=None):
-    return read_config(arguments[0] if arguments else None, data, settings, seed)
+    return load_config(arguments[0] if arguments else None, settings, data=data, seed=seed)
 
 
 # ---------------------------------------------------------------- what is run

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hypothesis import Phase
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -26,7 +26,8 @@ RULE_PAIRS = [
 EXACT_PAIRS = RULE_PAIRS[2:]
 
 
-COSTLY = [Phase.explicit, Phase.reuse, Phase.generate]
+LAW = settings(deadline=None, derandomize=True, max_examples=60)
+COSTLY = settings(LAW, phases=[Phase.explicit, Phase.generate])
 """For laws that take long to test: a counter-example is not made smaller."""
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ipfl.errors import BidError
 from ipfl.market import Bids, audit, regret
-from market.oracles import RULE_PAIRS, SEEDS, Market, markets, random_market
+from market.oracles import LAW, RULE_PAIRS, SEEDS, Market, markets, random_market
 
 PAIRS = st.sampled_from(RULE_PAIRS)
 
@@ -18,7 +18,7 @@ def bare_audit(market, pair, **options):
     return audit(market.bids, market.distance, market.lam, *pair, **{"regrets": (), **options})
 
 
-@settings(deadline=None, max_examples=80)
+@settings(LAW, max_examples=80)
 @given(markets(), PAIRS)
 def test_money_adds_up_to_the_last_unit_and_nobody_is_worse_off(market, pair):
     report = bare_audit(market, pair)
@@ -38,7 +38,7 @@ def test_money_adds_up_to_the_last_unit_and_nobody_is_worse_off(market, pair):
     assert report.max_gap == 0.0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(LAW, max_examples=30)
 @given(SEEDS, st.integers(2, 7), PAIRS)
 def test_ratios_are_shares_of_the_exact_graph(seed, m, pair):
     market = random_market(seed, m)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from ipfl.errors import BidError, InvariantError
 from ipfl.market import Bids, clear, clearing, well_being
-from market.oracles import RULE_PAIRS, SEEDS, Market, markets, random_market
+from market.oracles import LAW, RULE_PAIRS, SEEDS, Market, markets, random_market
 
 PAIRS = st.sampled_from(RULE_PAIRS)
 MONEY = ("payments", "charges", "gains", "costs", "frictions", "paid", "received", "utilities", "surpluses")
 TOTALS = ("welfare", "objective", "subsidy")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(LAW, max_examples=100)
 @given(markets(), PAIRS)
 def test_nobody_who_tells_the_truth_is_worse_off_than_alone(market, pair):
     outcome = market.clear(*pair)
@@ -31,7 +31,7 @@ def test_nobody_who_tells_the_truth_is_worse_off_than_alone(market, pair):
     assert (outcome.payments[~bought] == 0).all()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(LAW, max_examples=100)
 @given(markets(), PAIRS)
 def test_outcome_adds_up_by_its_definitions(market, pair):
     outcome = market.clear(*pair)
@@ -56,7 +56,7 @@ def test_outcome_adds_up_by_its_definitions(market, pair):
     assert (outcome.allocation_rule, outcome.payment_rule) == pair
 
 
-@settings(deadline=None, max_examples=100)
+@settings(LAW, max_examples=100)
 @given(markets(), PAIRS)
 def test_money_in_is_money_out(market, pair):
     """To the last unit: without a subsidy every amount paid is the amount received, bit for bit."""
@@ -71,7 +71,7 @@ def test_money_in_is_money_out(market, pair):
         assert outcome.subsidy == 0.0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(LAW, max_examples=60)
 @given(SEEDS, st.integers(2, 8), PAIRS, st.randoms(use_true_random=False))
 def test_permuting_participants_permutes_the_outcome(seed, m, pair, random):
     market = random_market(seed, m, "mixed")
@@ -87,7 +87,7 @@ def test_permuting_participants_permutes_the_outcome(seed, m, pair, random):
         assert getattr(after, field) == pytest.approx(getattr(before, field), abs=1e-9 * market.scale)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(LAW, max_examples=60)
 @given(markets(), PAIRS, st.integers(-30, 30))
 def test_counting_money_in_a_unit_of_a_power_of_two_changes_nothing_at_all(market, pair, power):
     """K by a^2, c and lam by a: money by a. Powers of two make every step of it exact, ties included."""
@@ -105,7 +105,7 @@ def test_counting_money_in_a_unit_of_a_power_of_two_changes_nothing_at_all(marke
         assert getattr(after, field) == pytest.approx(a * getattr(before, field), rel=1e-12, abs=1e-300)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(LAW, max_examples=40)
 @given(SEEDS, st.integers(2, 7), PAIRS, st.floats(1e-6, 1e6))
 def test_scaling_money_by_any_number_scales_the_outcome(seed, m, pair, a):
     market = random_market(seed, m, "mixed")
@@ -164,7 +164,7 @@ def test_markets_without_trade_are_defined(pair, bids):
     assert (outcome.welfare, outcome.objective, outcome.subsidy) == (0.0, 0.0, 0.0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(LAW, max_examples=60)
 @given(markets())
 def test_exact_graph_is_worth_at_least_the_greedy_one(market):
     greedy, exact = market.clear("greedy", "marginal"), market.clear("exact", "marginal")
@@ -173,7 +173,7 @@ def test_exact_graph_is_worth_at_least_the_greedy_one(market):
     assert np.isnan(greedy.gap).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(LAW, max_examples=60)
 @given(markets(min_size=1), PAIRS)
 def test_well_being_by_the_bids_themselves_is_that_of_the_outcome(market, pair):
     outcome = market.clear(*pair)

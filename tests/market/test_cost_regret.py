@@ -71,7 +71,7 @@ def test_a_tie_lost_is_not_regretted_where_the_winner_earns_nothing(pair):
     assert cost_audit(two_sellers(second=0.467123), pair).truthful_on_cost
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=60)
+@settings(COSTLY, max_examples=40)
 @given(
     st.one_of(
         markets(max_size=5),
@@ -85,7 +85,7 @@ def test_no_seller_gains_by_any_lie_on_its_cost(market, pair):
     np.testing.assert_array_equal(report.cost_witness, market.bids.export_cost)
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=15)
+@settings(COSTLY, max_examples=10)
 @given(
     st.one_of(
         markets(min_size=2, max_size=4),
@@ -108,8 +108,8 @@ def test_regret_is_at_least_what_a_dense_grid_of_lies_finds_and_its_witness_atta
 @pytest.mark.parametrize("pair", MARGINAL, ids="/".join)
 def test_a_good_share_of_random_markets_has_a_profitable_lie_under_marginal_payments(pair):
     """Otherwise the tests above would prove little."""
-    regrets = [cost_audit(random_market(seed, 6), pair).cost_regret.max() for seed in range(25)]
-    assert sum(regret > 0 for regret in regrets) >= 5
+    regrets = [cost_audit(random_market(seed, 6), pair).cost_regret.max() for seed in range(15)]
+    assert sum(regret > 0 for regret in regrets) >= 3
 
 
 def case_of(market, pair, **effort):

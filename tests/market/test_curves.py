@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipfl.errors import BidError
 from ipfl.market import GainCurve, Logarithmic, PowerLaw, SquareRoot, make_curve
 from ipfl.market.search import coded_gain, coded_peak
-from market.oracles import CURVES
+from market.oracles import CURVES, LAW
 
 POSITIVE = st.floats(0.05, 3.0)
 ANY_CURVE = st.one_of(
@@ -24,7 +24,7 @@ CODED = st.one_of(
 COUNT = st.integers(1, 10**6)
 
 
-@settings(deadline=None)
+@LAW
 @given(ANY_CURVE, COUNT, COUNT, COUNT)
 def test_laws_of_a_gain_curve(curve, n, a, b):
     assert isinstance(curve, GainCurve)
@@ -36,7 +36,7 @@ def test_laws_of_a_gain_curve(curve, n, a, b):
     assert float(curve.gain(n + a, b)) <= float(curve.gain(n, b)) * (1 + 1e-12)
 
 
-@settings(deadline=None)
+@LAW
 @given(ANY_CURVE, COUNT)
 def test_curve_of_arrays_is_the_curve_of_each_entry(curve, n):
     more = np.array([0.0, 1.0, 7.0, 1e5])
@@ -44,7 +44,7 @@ def test_curve_of_arrays_is_the_curve_of_each_entry(curve, n):
     np.testing.assert_allclose(together, [float(curve.gain(float(n), a)) for a in more], rtol=1e-14)
 
 
-@settings(deadline=None)
+@LAW
 @given(CODED, COUNT, COUNT)
 def test_coded_gain_is_the_gain_of_the_curve(curve, n, more):
     code = (curve.code, *curve.parameters())
@@ -53,7 +53,7 @@ def test_coded_gain_is_the_gain_of_the_curve(curve, n, more):
     )
 
 
-@settings(deadline=None)
+@LAW
 @given(CODED, st.floats(-9, -1))
 def test_coded_peak_is_where_the_slope_equals_the_rate(curve, exponent):
     rate = 10.0**exponent

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipfl.errors import BidError
 from ipfl.market import cosine_distances, distance
-from market.oracles import SEEDS
+from market.oracles import LAW, SEEDS
 
 
 def test_distance_worked_by_hand():
@@ -16,7 +16,7 @@ def test_distance_worked_by_hand():
     np.testing.assert_allclose(found, [[0, 0.4, 1], [0.4, 0, 1.8], [1, 1.8, 0]], atol=1e-15)
 
 
-@settings(deadline=None)
+@LAW
 @given(SEEDS, st.integers(0, 6), st.integers(0, 30), st.sampled_from([np.float32, np.float64]))
 def test_distance_is_symmetric_in_range_and_one_minus_cosine(seed, m, p, dtype):
     updates = np.random.default_rng(seed).standard_normal((m, p)).astype(dtype)
@@ -31,7 +31,7 @@ def test_distance_is_symmetric_in_range_and_one_minus_cosine(seed, m, p, dtype):
             assert found[a, b] == pytest.approx(1 - v @ w / norms if norms else 1.0, abs=2e-6)
 
 
-@settings(deadline=None)
+@LAW
 @given(SEEDS, st.floats(-30, 30))
 def test_distance_does_not_depend_on_length(seed, exponent):
     updates = np.random.default_rng(seed).standard_normal((4, 7))

@@ -36,7 +36,7 @@ def worth(market, buyer, chosen):
     return float(values[(sets == chosen).all(axis=1)][0])
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=150)
+@settings(COSTLY, max_examples=100)
 @given(
     st.one_of(
         markets(), st.builds(random_market, SEEDS, st.integers(2, 10), st.sampled_from([None, "mixed"]))
@@ -57,7 +57,7 @@ def test_optimum_equals_brute_force_with_proof(market):
         assert worth(market, buyer, greedy.allocation[buyer]) <= found.values[buyer] + 1e-11 * market.scale
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=100)
+@settings(COSTLY, max_examples=100)
 @given(st.builds(random_market, SEEDS, st.integers(2, 9), st.just("mixed")))
 def test_premiums_are_what_the_optimum_loses_without_a_seller(market):
     found = solved(market)
@@ -71,7 +71,7 @@ def test_premiums_are_what_the_optimum_loses_without_a_seller(market):
             assert found.premiums[buyer, seller] == pytest.approx(expected, abs=1e-10 * market.scale)
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=100)
+@settings(COSTLY, max_examples=60)
 @given(SEEDS, st.integers(3, 9), st.integers(1, 12), st.booleans())
 def test_search_cut_short_still_knows_how_far_it_may_be_from_the_optimum(seed, m, node_limit, with_premiums):
     market = random_market(seed, m, "mixed")
@@ -123,7 +123,7 @@ def test_better_set_met_while_pricing_a_seller_is_adopted():
     assert adopted > 0
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=40)
+@settings(COSTLY, max_examples=40)
 @given(
     st.builds(random_market, SEEDS, st.integers(2, 14), st.sampled_from([None, "built-in"])),
     st.sampled_from([3, 20, 1_000_000]),
@@ -139,7 +139,7 @@ def test_compiled_and_plain_search_are_the_same(market, node_limit, with_premium
         )
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=40)
+@settings(COSTLY, max_examples=40)
 @given(st.builds(random_market, SEEDS, st.integers(2, 8), st.just("built-in")))
 def test_curve_known_only_by_its_gain_is_searched_alike(market):
     """The same curves, but hidden from the search: no code, no closed form of the peak."""
@@ -161,7 +161,7 @@ def test_curve_known_only_by_its_gain_is_searched_alike(market):
     np.testing.assert_allclose(known.premiums, unknown.premiums, rtol=0, atol=1e-12 * market.scale)
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=60)
+@settings(COSTLY, max_examples=60)
 @given(SEEDS, st.integers(2, 9), st.integers(1, 50))
 def test_equal_sizes_are_solved_by_sorting(seed, m, size):
     """One node is enough for a proof."""

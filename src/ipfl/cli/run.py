@@ -1,17 +1,14 @@
 """`ipfl run`: one command from data to a market's verdict."""
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ipfl.cli.main import INTERRUPTED
-from ipfl.config import Config, parse_toml, read_toml, with_settings
-from ipfl.errors import ConfigError
-from ipfl.presets import preset_names, preset_text
+from ipfl.presets import load_config
 
 if TYPE_CHECKING:
     from ipfl.experiment.events import Event, Watcher
@@ -73,7 +70,7 @@ def run(
     if resume_from is not None and (force or any(value is not None for value in given)):
         raise click.UsageError("--resume goes on with what the folder says: it takes no other settings")
     if resume_from is None:
-        config = read_config(preset_or_file, data, settings, seed)
+        config = load_config(preset_or_file, settings, data=data, seed=seed)
     with telling_how_to_go_on() as remember, watching(quiet=quiet or as_json) as show:
         from ipfl.experiment import resume as resume_run
         from ipfl.experiment import run as start_run
@@ -123,40 +120,3 @@ def telling_how_to_go_on() -> Iterator["Watcher"]:
             err=True,
         )
         click.get_current_context().exit(INTERRUPTED)
-
-
-def read_config(
-    preset_or_file: str | None, data: Path | None, settings: tuple[str, ...], seed: int | None
-) -> Config:
-    """The configuration that the command's arguments ask for.
-
-    Raises:
-      ConfigError: no such preset or file, or a bad setting.
-    """
-    name = preset_or_file or ("own-data" if data is not None else "digits")
-    if name in preset_names():
-        where, tables = f"preset {name}", parse_toml(preset_text(name), f"preset {name}")
-    elif name.endswith(".toml") or Path(name).exists():
-        where, tables = name, read_toml(Path(name))
-    else:
-        near = difflib.get_close_matches(name, preset_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"presets: {', '.join(preset_names())}"
-        raise ConfigError(f"there is no preset or file {name!r}; {hint} (a file's name ends in .toml)")
-    if data is not None:
-        tables["data"], tables["task"] = str(data.absolute()), "folder"
-        if name in preset_names():
-            _drop_shares(tables)
-    tables = with_settings(tables, settings)
-    if seed is not None:
-        tables["seed"] = seed
-    return Config.from_mapping(tables, where)
-
-
-def _drop_shares(tables: dict[str, Any]) -> None:
-    """Take out what a preset says of sharing out a common data set: files of one's own say who takes part.
-
-    Who takes part with own data is honest and trades, unless said otherwise by --set or in a file of one's own.
-    """
-    tables.pop("partition", None)
-    for key in ("count", "prefix", "buyers", "sellers", "attackers", "attack"):
-        tables.get("participants", {}).pop(key, None)
