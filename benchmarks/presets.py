@@ -66,7 +66,8 @@ def measure(preset: str, settings: list[str], seed: int) -> dict[str, object]:
         command = [*CLI, "run", preset, "--seed", str(seed), "--out", str(folder), "--quiet"]
         started = time.perf_counter()
         changes = [word for setting in settings for word in ("--set", setting)]
-        process = os.posix_spawn(sys.executable, [*command, *changes], os.environ)
+        quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+        process = os.posix_spawn(sys.executable, [*command, *changes], os.environ, file_actions=quiet)
         _, status, usage = os.wait4(process, 0)
         seconds = time.perf_counter() - started
         if status:

@@ -18,7 +18,7 @@ def bare_audit(market, pair, **options):
     return audit(market.bids, market.distance, market.lam, *pair, **{"regrets": (), **options})
 
 
-@settings(LAW, max_examples=80)
+@settings(LAW, max_examples=60)
 @given(markets(), PAIRS)
 def test_money_adds_up_to_the_last_unit_and_nobody_is_worse_off(market, pair):
     report = bare_audit(market, pair)
@@ -118,7 +118,7 @@ def test_problems_are_put_to_the_mechanism_in_portions(monkeypatch):
 
 @pytest.mark.parametrize("pair", RULE_PAIRS, ids="/".join)
 def test_permuting_participants_permutes_the_regrets(pair):
-    market, order = random_market(5, 4), [2, 0, 3, 1]
+    market, order = random_market(5, 3), [2, 0, 1]
     moved = Market(market.bids.take(order), market.distance[np.ix_(order, order)], market.lam)
     before = audit(market.bids, market.distance, market.lam, *pair)
     after = audit(moved.bids, moved.distance, moved.lam, *pair)

@@ -154,7 +154,7 @@ def test_error_in_a_thread_is_not_lost():
     ids=["nobody", "one participant", "all value nothing"],
 )
 def test_markets_without_trade_are_defined(pair, bids):
-    """A valuation of zero buys nothing under the greedy rule even for nothing... and under none where it costs."""
+    """Who values nothing buys nothing, who is alone has nobody to buy from."""
     m = len(bids)
     outcome = clear(bids, np.ones((m, m)), 0.1, *pair)
     assert outcome.allocation.shape == (m, m)
