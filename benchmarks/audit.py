@@ -1,6 +1,6 @@
 """How long does an audit take? All three misreports of every participant, by market size and rule set.
 
-    python benchmarks/audit.py [--sizes 8,30,60] [--seeds 0-4]
+    python benchmarks/audit.py [--sizes 8,30] [--seeds 0-4]
 
 Markets are those of `ipfl bench market`. Each size and rule is a process of its own; the first audit of a process
 (which loads the compiled search) is given apart from the median of the others. Writes benchmarks/results/audit.json.
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results" / "audit.json"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sizes", default="8,30,60")
+    parser.add_argument("--sizes", default="8,30")
     parser.add_argument("--rules", default="truthful,subsidised,lean,paper")
     parser.add_argument("--seeds", type=int, default=5, help="number of markets of each size")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)

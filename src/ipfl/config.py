@@ -185,7 +185,11 @@ class EngineConfig(Table):
 
 
 class Config(Table):
-    """One experiment."""
+    """One experiment.
+
+    Built by hand, `Config(rounds=3)`, a mistake raises pydantic's ValidationError, which lists all that is wrong;
+    `from_mapping`, `from_toml` and `ipfl.load_config` raise `ConfigError` with one sentence.
+    """
 
     rounds: Annotated[int, Field(ge=1, le=NUM_ROUNDS_MAX)] = 20
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
