@@ -26,6 +26,10 @@ check: $(VENV)/.test-ready  ## lint, types and layers only
 bench: $(VENV)/.test-ready  ## measure every figure that README.md and docs/ give
 	PATH="$(abspath $(BIN)):$$PATH" scripts/bench
 
+docs: $(VENV)/.docs-ready  ## build the documentation as a site, in site/
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "the documentation: site/index.html"
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "ipfl needs Python 3.11 or newer; this is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
@@ -40,5 +44,9 @@ $(VENV)/.test-ready: $(VENV)/bin/python $(NEEDED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.run-ready
 
+$(VENV)/.docs-ready: $(VENV)/bin/python $(NEEDED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@ $(VENV)/.run-ready
+
 clean:  ## remove what was built (not the runs)
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

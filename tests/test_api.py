@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import ipfl
+from ipfl import market
 
 NAMES = [
     "Config",
@@ -59,6 +61,7 @@ def test_the_market_does_without_torch():
 def test_help_is_light(arguments):
     code = f"""
 import sys
+from pathlib import Path
 from ipfl.cli.main import entry
 sys.argv = ["ipfl", *{arguments!r}]
 try:
@@ -67,3 +70,10 @@ except SystemExit as stop:
     assert not stop.code, stop.code
 """
     assert loaded(code) == set()
+
+
+def test_every_public_name_is_documented():
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    documented = [line.removeprefix("::: ") for line in page.splitlines() if line.startswith("::: ")]
+    wanted = [f"ipfl.{name}" for name in ipfl.__all__] + [f"ipfl.market.{name}" for name in market.__all__]
+    assert sorted(documented) == sorted(wanted)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from ipfl.errors import BidError
 from ipfl.market.clearing import clear, money_total
 from ipfl.market.cost_regret import cost_regret
-from ipfl.market.exact import NODE_LIMIT, TOLERANCE, Effort
+from ipfl.market.exact import COMPILE_FROM, NODE_LIMIT, TOLERANCE, Effort
 from ipfl.market.regret import NEGLIGIBLE, Case, Regret
 from ipfl.market.rules import check_rules
 from ipfl.market.size_regret import size_regret
@@ -112,7 +112,8 @@ def audit(
     unknown = sorted(set(regrets) - set(REGRETS))
     if unknown:
         raise BidError(f"regret {unknown[0]!r} is unknown, expected any of {', '.join(REGRETS)}")
-    effort = Effort(tolerance, node_limit)
+    # So many problems are solved that the compiled search pays from a few participants on.
+    effort = Effort(tolerance, node_limit, compile_from=0 if len(bids) ** 3 >= COMPILE_FROM else None)
     outcome = clear(bids, distance, lam, *rule, tolerance=tolerance, node_limit=node_limit)
     best = outcome
     if rule.allocation != "exact":

@@ -83,12 +83,23 @@ def clear(
     ([False, True, False], [0.0, 0.672902, 0.0])
     """
     rule = check_rules(allocation, payment)
+    return clear_by(bids, distance, lam, rule, _checked_effort(tolerance, node_limit), workers)
+
+
+def clear_by(
+    bids: Bids,
+    distance: Float[np.ndarray, "m m"],
+    lam: float,
+    rule: Rule,
+    effort: Effort,
+    workers: int | None = None,
+) -> Outcome:
+    """`clear`, with its rules and effort as records: for those who clear many markets alike."""
     check_market(bids, distance, lam)
-    effort = _checked_effort(tolerance, node_limit)
     m = len(bids)
     allocated = np.zeros((m, m), dtype=bool)
     payments = np.zeros((m, m))
-    charges = np.zeros((m, m)) if payment == "vcg-subsidised" else payments
+    charges = np.zeros((m, m)) if rule.payment == "vcg-subsidised" else payments
     gains, frictions, bound, gap = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
 
     def settle_block(rows: slice) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ipfl.errors import check
-from ipfl.market.clearing import clear, well_being
+from ipfl.market.clearing import well_being
 from ipfl.market.greedy import rank
 from ipfl.market.problems import Problems
 from ipfl.market.regret import NEGLIGIBLE, Case, Regret, put
@@ -118,14 +118,7 @@ def verified_gain(case: Case, seller: int, report: float) -> float:
     """What the report gains over the truth when the whole market is cleared again, by the true types."""
     gained = []
     for bids in (case.truth, case.truth.with_report(seller, export_cost=report)):
-        outcome = clear(
-            bids,
-            case.distance,
-            case.lam,
-            *case.rule,
-            tolerance=case.effort.tolerance,
-            node_limit=case.effort.node_limit,
-        )
+        outcome = case.clear(bids)
         gained.append(well_being(case.truth, outcome, case.distance, case.lam).utilities[seller])
     return float(gained[1] - gained[0])
 

@@ -38,10 +38,14 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard the exact search tries: relative tolerance, and states visited at most per search."""
+    """How hard the exact search tries: relative tolerance, and states visited at most per search.
+
+    `compile_from`: pairs of buyer and seller from which the compiled search is used, None for COMPILE_FROM.
+    """
 
     tolerance: float = TOLERANCE
     node_limit: int = NODE_LIMIT
+    compile_from: int | None = None
 
 
 def optimum(problems: Problems, with_premiums: bool, effort: Effort) -> Optimum:
@@ -51,7 +55,7 @@ def optimum(problems: Problems, with_premiums: bool, effort: Effort) -> Optimum:
     """
     shape = problems.frictions.shape
     result = Optimum(np.zeros(shape, dtype=bool), np.zeros(shape), np.zeros(shape[0]), np.zeros(shape[0]))
-    curves, solve = _curves_and_search(problems)
+    curves, solve = _curves_and_search(problems, effort.compile_from)
     solve(
         curves,
         problems.amplitude,
@@ -70,11 +74,12 @@ def optimum(problems: Problems, with_premiums: bool, effort: Effort) -> Optimum:
     return result
 
 
-def _curves_and_search(problems: Problems) -> tuple[Any, Callable[..., None]]:
+def _curves_and_search(problems: Problems, compile_from: int | None) -> tuple[Any, Callable[..., None]]:
     """Codes and the compiled search; for few pairs, or a curve without a code, the plain one."""
     curves = problems.curves or (SQUARE_ROOT,) * len(problems.buyers)
     codes = [(curve.code, *curve.parameters()) if isinstance(curve, BUILT_IN) else curve for curve in curves]
-    if problems.frictions.size < COMPILE_FROM or not all(isinstance(code, tuple) for code in codes):
+    few = problems.frictions.size < (COMPILE_FROM if compile_from is None else compile_from)
+    if few or not all(isinstance(code, tuple) for code in codes):
         return codes, solve_rows
     from ipfl.market import compiled
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ipfl.market.clearing import settle
+from ipfl.market.clearing import clear_by, settle
 from ipfl.market.exact import Effort
 from ipfl.market.problems import Problems, problems
 from ipfl.market.rules import Rule
-from ipfl.types.market import Bids
+from ipfl.types.market import Bids, Outcome
 
 NEGLIGIBLE = 1e-9
 """Differences below this share of the market's scale count as zero."""
@@ -49,6 +49,10 @@ class Case:
     def problems(self) -> Problems:
         """Every buyer's problem, by the true bids."""
         return problems(self.truth, self.distance, self.lam)
+
+    def clear(self, bids: Bids) -> Outcome:
+        """This market cleared again with other reports."""
+        return clear_by(bids, self.distance, self.lam, self.rule, self.effort)
 
     @property
     def scale(self) -> float:

@@ -6,7 +6,7 @@ payment rule here undoes that. So this is measured, over and under, and given as
 
 import numpy as np
 
-from ipfl.market.clearing import clear, well_being
+from ipfl.market.clearing import well_being
 from ipfl.market.regret import NEGLIGIBLE, Case, Regret
 from ipfl.types.market import TOTAL_EXAMPLES_MAX
 
@@ -38,13 +38,6 @@ def sizes_tried(case: Case, participant: int) -> list[int]:
 
 
 def _surpluses(case: Case, participant: int, size: int) -> np.ndarray:
-    outcome = clear(
-        case.truth.with_report(participant, num_examples=size),
-        case.distance,
-        case.lam,
-        *case.rule,
-        tolerance=case.effort.tolerance,
-        node_limit=case.effort.node_limit,
-    )
+    outcome = case.clear(case.truth.with_report(participant, num_examples=size))
     surpluses: np.ndarray = well_being(case.truth, outcome, case.distance, case.lam).surpluses
     return surpluses
