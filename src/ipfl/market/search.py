@@ -17,7 +17,7 @@ added, the next one below removed. It keeps all partial decisions ("states") tha
 
 The functions here are plain Python on NumPy arrays and run as such for small markets and for gain curves of
 one's own; `ipfl.market.compiled` compiles the same functions for all else. They are exempt from run-time type
-checks for that reason.
+checks for that reason, and stand in one file because Numba's cache notices changes of that file only.
 """
 
 import math

@@ -121,7 +121,7 @@ function drawPartners(me) {
   fill(byId("partners"), columns, rows, { sort: { column: 4, direction: -1 }, total, empty: `${idOf(me)} traded with nobody.` });
 }
 
-/** The bill is written by the server side; here it only learns to be sorted and to follow the choice. */
+/** The bill is written by the template; here it only learns to be sorted and to follow the choice. */
 function wakeBill() {
   const table = byId("bill");
   const body = table.tBodies[0];
