@@ -16,6 +16,7 @@ import ipfl
 import tiny
 from ipfl.errors import CheckpointError, IpflError, RunFolderError
 from ipfl.experiment.events import RoundDone, RunStarted
+from ipfl.experiment.folder import held
 
 KINDS = ("trader", "trader", "attacker")
 CONFIG = tiny.config(KINDS, rounds=2)
@@ -346,3 +347,15 @@ def test_safetensors_without_our_header(halfway):
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     save_file(arrays, path)
     assert "its contents do not match its digest" in refused(halfway, CheckpointError)
+
+
+def test_a_run_in_use_by_another_process_is_left_alone(halfway):
+    before = tiny.contents(halfway)
+    with held(halfway):
+        for attempt in (lambda: go_on(halfway), lambda: start(halfway, force=True)):
+            with pytest.raises(
+                RunFolderError, match=r"is in use by another process: wait until that one ends"
+            ):
+                attempt()
+    assert tiny.contents(halfway) == before
+    assert go_on(halfway).finished

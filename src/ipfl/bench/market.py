@@ -204,7 +204,7 @@ def machine_facts() -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
         "load_average": os.getloadavg()[0],
         "system": platform.platform(),
         "python": platform.python_version(),

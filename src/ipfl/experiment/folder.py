@@ -1,7 +1,11 @@
 """Opening a run folder for writing: a new one, one to be replaced, or one to be gone on with."""
 
+import fcntl
 import hashlib
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,31 @@ def next_free_folder(parent: Path, name: str) -> Path:
             raise _cannot_make(folder, error) from error
         else:
             return folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep the folder for this process alone; the lock goes with the process, however it ends.
+
+    Raises:
+      RunFolderError: another process is running or resuming it, or it cannot be made or read.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _cannot_make(folder, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RunFolderError(
+            f"{folder} is in use by another process: wait until that one ends, or give another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_vacant(folder: Path, force: bool) -> None:

@@ -62,8 +62,9 @@ def run(
         run_files.check_vacant(Path(out), force)
     setup = set_up(config, task, model)
     folder = Path(out) if out is not None else run_files.next_free_folder(Path("runs"), setup.config.task)
-    run_files.create(folder, setup.config.to_toml(), setup.environment)
-    return _go(setup, GrowingFiles(folder, None), folder, None, model, watch)
+    with run_files.held(folder):
+        run_files.create(folder, setup.config.to_toml(), setup.environment)
+        return _go(setup, GrowingFiles(folder, None), folder, None, model, watch)
 
 
 def resume(
@@ -110,10 +111,11 @@ def resume(
             f"{folder} was begun with another configuration, model or other data than it now finds; "
             "restore them as they were, or start the run again with --force"
         )
-    checkpoint = read_checkpoint(started.path, setup.digest)
-    files = GrowingFiles(started.path, checkpoint.marks if checkpoint else None)
-    drop_old(started.path)
-    return _go(setup, files, started.path, checkpoint, model, watch)
+    with run_files.held(started.path):
+        checkpoint = read_checkpoint(started.path, setup.digest)
+        files = GrowingFiles(started.path, checkpoint.marks if checkpoint else None)
+        drop_old(started.path)
+        return _go(setup, files, started.path, checkpoint, model, watch)
 
 
 def _go(

@@ -246,7 +246,8 @@ def _on_all_cores(
     work: Callable[[slice], None], blocks: Iterable[slice], pairs: int, workers: int | None
 ) -> None:
     """Run the blocks, on threads when there is enough to do; NumPy and compiled code release the lock."""
-    threads = workers or len(os.sched_getaffinity(0))
+    usable = getattr(os, "sched_getaffinity", lambda process: range(os.cpu_count() or 1))  # Linux only
+    threads = workers or len(usable(0))
     if pairs < THREADS_FROM or threads == 1:
         for rows in blocks:
             work(rows)
