@@ -451,7 +451,10 @@ def test_a_disk_that_fills_up(ipfl_command, tables, quick, tmp_path, monkeypatch
 
 
 def test_places_where_nothing_can_be_written(ipfl_command, tables, quick, tmp_path):
-    bad(ipfl_command("run", "--data", tables, *quick, "--out", "/proc/nowhere"), "cannot make run folder /proc/nowhere")
+    bad(
+        ipfl_command("run", "--data", tables, *quick, "--out", "/proc/nowhere"),
+        "cannot make run folder /proc/nowhere",
+    )
     (tmp_path / "file").write_text("")
     bad(ipfl_command("run", "--data", tables, *quick, "--out", "file"), "file is a file: give another --out")
     (tmp_path / "runs").write_text("")
