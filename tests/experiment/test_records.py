@@ -76,6 +76,16 @@ def test_a_bill_that_is_not_its_transfers_is_refused(finished):
         imbalance(dataclasses.replace(finished, ledger=finished.ledger[1:]))
 
 
+def test_a_trade_that_was_posted_with_another_amount_is_an_imbalance(finished):
+    edges = copy.deepcopy(finished.edges)
+    edges[0]["payment"] += 0.25
+    assert imbalance(finished) == 0.0
+    assert imbalance(dataclasses.replace(finished, edges=edges)) == pytest.approx(0.25)
+    assert imbalance(dataclasses.replace(finished, edges=edges[1:])) == pytest.approx(
+        -finished.edges[0]["payment"]
+    )
+
+
 def test_one_loss_of_an_honest_participant_ends_individual_rationality(finished):
     assert summarise(finished, truth(finished)) == finished.summary
     for index, rational in ((0, False), (3, False), (4, True)):  # the attacker's losses are its own affair

@@ -34,8 +34,11 @@ def ledger_rows(participants: Sequence[Participant], record: RoundRecord) -> lis
     """One transfer per purchase, and one from the operator where the buyer pays less than the seller receives."""
     rows = []
     for buyer, seller in np.argwhere(record.outcome.allocation):
-        charge = float(record.outcome.charges[buyer, seller])
-        subsidy = float(record.outcome.payments[buyer, seller]) - charge
+        payment = float(record.outcome.payments[buyer, seller])
+        subsidy = payment - float(record.outcome.charges[buyer, seller])
+        charge = (
+            payment - subsidy
+        )  # one of the two differences is exact, so both amounts add up to the payment
         for payer, amount, purpose in (
             (participants[buyer].participant_id, charge, "sale"),
             (OPERATOR, subsidy, "subsidy"),
@@ -157,9 +160,10 @@ def summarise(run: Run, participants: Sequence[Participant]) -> Line:
 
 
 def imbalance(run: Run) -> float:
-    """Sum of all postings of the ledger (+ to the payee, - from the payer), exact until the last rounding.
+    """What the trades in edges.csv promise sellers, minus what buyers and operator paid by the ledger; rounded once.
 
-    Every bill in rounds.jsonl must first equal, to the last bit, the sum of the transfers that make it up.
+    Not zero if a payment was not posted, or posted with another amount. Before that, every bill in rounds.jsonl
+    must equal, to the last bit, the sum of the transfers that make it up.
     """
     transfers: dict[tuple[int, str, str], list[float]] = {}
     for row in run.ledger:
@@ -173,7 +177,8 @@ def imbalance(run: Run) -> float:
                     entry[side] == posted,
                     f"what {entry['id']} {side} in round {line['round_index']} equals its transfers in the ledger",
                 )
-    return math.fsum(sign * row["amount"] for row in run.ledger for sign in (1, -1))
+    promised = [edge["payment"] for edge in run.edges]
+    return math.fsum([*promised, *(-row["amount"] for row in run.ledger)])
 
 
 def _individually_rational(run: Run, participants: Sequence[Participant]) -> bool:
