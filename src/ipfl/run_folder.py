@@ -7,6 +7,7 @@ other files are written to a temporary name first and renamed. Nothing here is e
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -46,6 +47,14 @@ class Run:
     def participant_ids(self) -> list[str]:
         """The ids in the order of every matrix and table of this run."""
         return [row.id for row in self.config.participants.rows]
+
+    def imbalance(self) -> float:
+        """What the trades promise sellers, minus what buyers and operator paid by the ledger; rounded once.
+
+        Not zero if a payment was not posted, or posted with another amount.
+        """
+        promised = [edge["payment"] for edge in self.edges]
+        return math.fsum([*promised, *(-row["amount"] for row in self.ledger)])
 
     def distances(self, round_index: int) -> np.ndarray:
         """The (m, m) distances of one round, [buyer, seller]; NaN where a participant was absent."""

@@ -151,7 +151,8 @@ def _round(
                 "payment": payment,
             }
         )
-        sale = float(bids.export_cost[here[seller]]) if subsidised else payment
+        cost = float(bids.export_cost[here[seller]]) if subsidised else payment
+        sale = payment - (payment - cost)  # as runs post it: sale and subsidy add up to the payment exactly
         posting = {"round_index": round_index, "payee": names[1]}
         postings.append(posting | {"payer": names[0], "amount": sale, "purpose": "sale"})
         if payment > sale:

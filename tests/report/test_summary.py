@@ -63,6 +63,13 @@ def test_money_adds_up_exactly(make_run, tmp_path, payment):
     assert sentence(run, "money").sentence.startswith("Money in equals money out")
 
 
+def test_a_trade_that_was_not_posted_is_found(finished_run):
+    run = load_run(finished_run)
+    facts = verdict(dataclasses.replace(run, edges=run.edges[1:]))
+    assert facts.imbalance == pytest.approx(-run.edges[0]["payment"])
+    assert not facts.balanced
+
+
 def test_a_bill_that_differs_from_the_ledger_is_found(finished_run):
     run = load_run(finished_run)
     run.ledger[0]["amount"] += 0.25

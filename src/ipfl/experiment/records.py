@@ -160,11 +160,7 @@ def summarise(run: Run, participants: Sequence[Participant]) -> Line:
 
 
 def imbalance(run: Run) -> float:
-    """What the trades in edges.csv promise sellers, minus what buyers and operator paid by the ledger; rounded once.
-
-    Not zero if a payment was not posted, or posted with another amount. Before that, every bill in rounds.jsonl
-    must equal, to the last bit, the sum of the transfers that make it up.
-    """
+    """`Run.imbalance`, once every bill in rounds.jsonl equals, to the last bit, the sum of its transfers."""
     transfers: dict[tuple[int, str, str], list[float]] = {}
     for row in run.ledger:
         transfers.setdefault((row["round_index"], row["payer"], "paid"), []).append(row["amount"])
@@ -177,8 +173,7 @@ def imbalance(run: Run) -> float:
                     entry[side] == posted,
                     f"what {entry['id']} {side} in round {line['round_index']} equals its transfers in the ledger",
                 )
-    promised = [edge["payment"] for edge in run.edges]
-    return math.fsum([*promised, *(-row["amount"] for row in run.ledger)])
+    return run.imbalance()
 
 
 def _individually_rational(run: Run, participants: Sequence[Participant]) -> bool:

@@ -71,9 +71,11 @@ def _money(facts: Verdict) -> Point:
         return Point("money", "good", "Money in = money out", f"{facts.money_in:,.2f}", sentence)
     sentence = (
         f"Money in and money out differ: {facts.money_in:,.4f} paid, {facts.money_out:,.4f} received; "
-        f"the bills of the rounds and the ledger are up to {abs(facts.unexplained):.4g} apart."
+        f"the bills of the rounds and the ledger are up to {abs(facts.unexplained):.4g} apart, the trades and the "
+        f"ledger {abs(facts.imbalance):.4g}."
     )
-    return Point("money", "bad", "Money does not add up", f"{abs(facts.unexplained):.3g}", sentence)
+    apart = max(abs(facts.unexplained), abs(facts.imbalance))
+    return Point("money", "bad", "Money does not add up", f"{apart:.3g}", sentence)
 
 
 def _attack(facts: Verdict) -> Point:

@@ -130,7 +130,7 @@ def verdict(run: Run) -> Verdict:
         money_in=total([row["amount"] for row in run.ledger]),
         money_out=total([entry["received"] for line in run.rounds for entry in line["participants"]]),
         subsidy=total([row["amount"] for row in subsidies]),
-        imbalance=_imbalance(run),
+        imbalance=run.imbalance(),
         unexplained=_unexplained(run),
         attackers=tuple(_sales(run, row["id"]) for row in table if row["kind"] == "attacker"),
         num_trades=len(run.edges),
@@ -185,15 +185,6 @@ def _below_zero(run: Run) -> list[BelowZero]:
         for entry in line["participants"]
         if entry["utility"] < bound
     ]
-
-
-def _imbalance(run: Run) -> float:
-    """The sum of all accounts, operator included. Every posting enters twice, once on each side."""
-    accounts: dict[str, list[float]] = {}
-    for row in run.ledger:
-        accounts.setdefault(row["payer"], []).append(-row["amount"])
-        accounts.setdefault(row["payee"], []).append(row["amount"])
-    return math.fsum(posting for postings in accounts.values() for posting in postings)
 
 
 def _unexplained(run: Run) -> float:
