@@ -57,7 +57,9 @@ def test_the_market_does_without_torch():
     assert not loaded("import ipfl.market") & {"torch", "sklearn", "pyarrow"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["presets"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["presets"], ["data", "--help"], ["--version"]]
+)
 def test_help_is_light(arguments):
     code = f"""
 import sys

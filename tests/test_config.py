@@ -78,6 +78,14 @@ def test_every_configuration_survives_its_own_text(rounds, seed, lam, lr, label,
     assert Config.from_toml(config.to_toml()) == config
 
 
+def test_settings_of_a_task_are_kept_as_they_are():
+    text = "[task_settings]\nshape = [3, 8]\nside = 64\nhard = true\nshare = 0.5\nkind = 'a'"
+    config = Config.from_toml(text)
+    assert config.task_settings == {"shape": [3, 8], "side": 64, "hard": True, "share": 0.5, "kind": "a"}
+    assert Config.from_toml(config.to_toml()) == config
+    assert Config(task_settings={"shape": (3, 8)}).task_settings == {"shape": [3, 8]}
+
+
 def test_amounts_have_three_forms():
     text = "[participants]\nvaluation = {}\nexport_cost = {{ distribution = 'uniform', low = 1, high = 2 }}"
     given = [
@@ -164,6 +172,12 @@ def test_a_configuration_cannot_be_changed():
         ("[partition]\ntrain_examples = [0, 3]", "partition: train_examples = [0, 3] must be two counts"),
         ("[partition]\ntrain_examples = [1.5, 3]", "partition.train_examples.0 = 1.5: input should be"),
         ("[evaluation]\ntest_fraction = 1.0", "evaluation.test_fraction = 1.0: input should be less than 1"),
+        ("task_settings = 3", "task_settings = 3: input should be a valid dictionary"),
+        (
+            "[task_settings]\nside = 2020-01-01",
+            "task_settings.side: expected a number, a text, true, false, or",
+        ),
+        ("[task_settings]\nshape = [[1]]", "task_settings.shape: expected a number, a text, true, false, or"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_remedy(text, message):

@@ -16,6 +16,7 @@ from ipfl.methods import Federation
 from ipfl.types import (
     EvaluateReply,
     Job,
+    Misreport,
     MissingReply,
     Participant,
     ParticipantKind,
@@ -154,7 +155,28 @@ class QuadraticEngine:
 
     def _evaluate(self, job: Any) -> EvaluateReply:
         errors = np.linalg.norm(job.params - self.targets[job.participant], axis=1).astype(np.float64)
+        errors = np.repeat(errors[:, None], len(job.splits), axis=1)
         return EvaluateReply(job.participant, errors, 1 / (1 + errors))
+
+
+class StepEngine(QuadraticEngine):
+    """Training is one gradient step of size 1/2 from the model it is sent; buffers become the participant's number.
+
+    theta' = theta - 1/2 [(theta - target) + pull (theta - centre) - align grad cos(theta, direction)].
+    """
+
+    def _train(self, job: TrainJob) -> TrainReply:
+        theta = job.params.astype(np.float64)
+        gradient = theta - self.targets[job.participant]
+        if job.centre is not None:
+            gradient += job.pull * (theta - job.centre)
+        if job.direction is not None and job.align > 0:
+            norm, other = np.linalg.norm(theta), np.linalg.norm(job.direction)
+            cosine = theta @ job.direction / (norm * other)
+            gradient -= job.align * (job.direction / (norm * other) - cosine * theta / norm**2)
+        params = theta if job.steps == 0 else theta - gradient / 2
+        buffers = np.full_like(job.buffers, job.participant)
+        return TrainReply(job.participant, params.astype(np.float32), buffers, 1.0 + job.participant)
 
 
 def federation(
@@ -163,6 +185,7 @@ def federation(
     export_cost: Sequence[float],
     conduct: Sequence[str] | None = None,
     p: int = 2,
+    misreports: Sequence[Misreport] | None = None,
     **market: Any,
 ) -> Federation:
     """Participants a, b, c, ... from columns of numbers; theta_0 = 0, one buffer."""
@@ -175,6 +198,7 @@ def federation(
             valuation=float(valuation[i]),
             export_cost=float(export_cost[i]),
             conduct=conduct[i] if conduct else "honest",
+            misreport=misreports[i] if misreports else Misreport(),
         )
         for i in range(m)
     )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -33,6 +34,7 @@ PARTICIPANT_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 Kind = Literal["trader", "buyer", "seller", "attacker"]
 Rule = Literal["paper", "lean", "truthful", "subsidised"]
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 class Table(BaseModel):
@@ -80,13 +82,28 @@ Scaled = Annotated[PerExample, Tag("<per_example>")]
 
 
 class ParticipantConfig(Table):
-    """One participant, described by itself."""
+    """One participant, described by itself.
+
+    `report_*` are misreports: what it bids is the factor times the truth (1 = the truth).
+    """
 
     id: Annotated[str, Field(pattern=PARTICIPANT_ID_PATTERN)]
     kind: Kind = "trader"
     valuation: Amount
     export_cost: Amount
     conduct: str = "honest"
+    gain_curve: str | None = None
+    report_num_examples: Factor = 1.0
+    report_valuation: Factor = 1.0
+    report_export_cost: Factor = 1.0
+
+
+class LieConfig(Table):
+    """What liars report: each factor times the truth."""
+
+    num_examples: Factor = 1.0
+    valuation: Factor = 1.0
+    export_cost: Factor = 1.0
 
 
 class ParticipantsConfig(Table):
@@ -94,6 +111,7 @@ class ParticipantsConfig(Table):
 
     With a count, the kinds other than trader are given to the last participants, in the order buyer, seller,
     attacker. A buyer's export cost is prohibitive, a seller's valuation is 0, an attacker's both are 0.
+    The first `liars` participants report `lie` times the truth.
     """
 
     count: Annotated[int, Field(ge=1, le=NUM_PARTICIPANTS_MAX)] | None = None
@@ -102,6 +120,9 @@ class ParticipantsConfig(Table):
     sellers: Annotated[int, Field(ge=0)] = 0
     attackers: Annotated[int, Field(ge=0)] = 0
     attack: str = "sign_flip"
+    buyer_export_cost: Amount = PROHIBITIVE_COST
+    liars: Annotated[int, Field(ge=0)] = 0
+    lie: LieConfig = LieConfig()
     valuation: Annotated[Given | Drawn | Scaled, Discriminator(_form_of_valuation)] = 10_000.0
     export_cost: Annotated[Given | Drawn, Discriminator(_form)] = 0.5
     file: str | None = None
@@ -112,6 +133,8 @@ class ParticipantsConfig(Table):
         others = self.buyers + self.sellers + self.attackers
         if self.count is not None and others > self.count:
             raise ValueError(f"{others} buyers, sellers and attackers are more than count = {self.count}")
+        if self.count is not None and self.liars > self.count:
+            raise ValueError(f"{self.liars} liars are more than count = {self.count}")
         seen: set[str] = set()
         for row in self.rows:
             if row.id in seen:
@@ -131,13 +154,18 @@ class TrainingConfig(Table):
 
 
 class MarketConfig(Table):
-    """The market's rules: either `rule`, a named pair, or `allocation` and `payment`."""
+    """The market's rules: either `rule`, a named pair, or `allocation` and `payment`.
+
+    `gain_curve` says what more examples are worth to whoever has no curve of its own: sqrt (the paper's law),
+    power:exponent=0.35 or log:scale=1,reference=0.
+    """
 
     lam: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 2.0
     eta: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 5.0
     rule: Rule | None = None
     allocation: Literal["greedy", "exact"] | None = None
     payment: Literal["marginal", "critical", "vcg", "vcg-subsidised"] | None = None
+    gain_curve: str = "sqrt"
 
     @model_validator(mode="after")
     def _one_way(self) -> "MarketConfig":
@@ -148,23 +176,48 @@ class MarketConfig(Table):
         return self
 
 
-class PartitionConfig(Table):
-    """How a common data set is shared out among participants (own data needs none).
+def _form_of_train_examples(value: object) -> str:
+    return "<all>" if isinstance(value, str) else "<some>"
 
-    `cluster`: label shares of each cluster drawn from Dirichlet(`alpha_between`), those of its members
-    from Dirichlet(`alpha_within` * the cluster's shares); `dirichlet`: Dirichlet(`alpha`) each; `iid`: equal.
-    Each participant trains on `train_examples` (low, high; drawn uniformly) and tests on the rest of its share.
+
+TrainOnSome = Annotated[tuple[int, int], Field(strict=False), Tag("<some>")]
+TrainOnAll = Annotated[Literal["all"], Tag("<all>")]
+
+
+class PartitionConfig(Table):
+    """How a common data set is shared out among participants (own data needs none); docs/partitions.md.
+
+    `cluster`: label shares of each of `clusters` drawn from Dirichlet(`alpha_between`), those of its members from
+    Dirichlet(`alpha_within` * the cluster's shares), parts of equal size; with `sizes` = "drawn" every class is
+    shared out among clusters, then among members. `dirichlet`: label shares from Dirichlet(`alpha`), equal sizes;
+    `niid`: every class shared out by Dirichlet(`alpha`); `skew`: `classes_per_participant` each; `iid`: at random,
+    equal sizes; `quantity`: at random, sizes from Dirichlet(`alpha`); `natural`, `domain`: by the data's own groups.
+
+    Each participant trains on `train_examples` (low, high; drawn uniformly) and tests on the rest of its part, or
+    trains on "all" of it, at least `min_examples`, and is tested on common data.
     """
 
-    kind: Literal["cluster", "dirichlet", "iid"] = "cluster"
+    kind: Literal["cluster", "niid", "skew", "dirichlet", "quantity", "iid", "natural", "domain"] = "cluster"
     clusters: Annotated[int, Field(ge=1, le=1000)] = 3
+    sizes: Literal["equal", "drawn"] = "equal"
     alpha_between: Annotated[float, Field(gt=0, le=1e6)] = 0.5
     alpha_within: Annotated[float, Field(gt=0, le=1e6)] = 10.0
     alpha: Annotated[float, Field(gt=0, le=1e6)] = 0.5
-    train_examples: Annotated[tuple[int, int], Field(strict=False)] = (25, 50)
+    classes_per_participant: Annotated[int, Field(ge=2, le=1_000_000)] = 5
+    train_examples: Annotated[TrainOnSome | TrainOnAll, Discriminator(_form_of_train_examples)] = (25, 50)
+    min_examples: Annotated[int, Field(ge=2, le=1_000_000_000)] = 10
+
+    @field_validator("train_examples", mode="before")
+    @classmethod
+    def _some_or_all(cls, value: object) -> object:
+        if isinstance(value, list | tuple) or value == "all":
+            return value
+        raise ValueError(f'{value!r} is neither two counts, [low, high], nor "all"')
 
     @model_validator(mode="after")
     def _ordered(self) -> "PartitionConfig":
+        if self.train_examples == "all":
+            return self
         low, high = self.train_examples
         if not 1 <= low <= high:
             raise ValueError(f"train_examples = [{low}, {high}] must be two counts, 1 <= low <= high")
@@ -172,9 +225,29 @@ class PartitionConfig(Table):
 
 
 class EvaluationConfig(Table):
-    """`test_fraction` of each participant's own rows is kept for testing (own data only)."""
+    """What is kept for judging models, and never trained on.
+
+    `test_fraction` of each participant's own rows is kept (own data only), and `validation_fraction` of what a
+    participant keeps is for choosing the round, the rest for reporting. Where partition.train_examples = "all",
+    `common_fraction` of the whole data set is kept instead (unless it comes with a test part). Every model is
+    also judged on one common test set, of `common_examples_max` examples at most (0: not at all).
+    """
 
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    common_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    common_examples_max: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
+
+
+class WithdrawalConfig(Table):
+    """Who leaves when the market costs more than it brings: utility below zero in a round.
+
+    `strict`: at once; `probability`: with `probability`. It comes back after `rejoin_after` rounds (0: never).
+    """
+
+    when: Literal["never", "strict", "probability"] = "never"
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    rejoin_after: Annotated[int, Field(ge=0, le=NUM_ROUNDS_MAX)] = 0
 
 
 class EngineConfig(Table):
@@ -184,11 +257,24 @@ class EngineConfig(Table):
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
 
 
+def _check_setting(value: object) -> object:
+    """What a task's own setting may be: whatever TOML can say without dates and tables."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(part, bool | int | float | str) for part in parts):
+        raise ValueError("expected a number, a text, true, false, or a list of such values")
+    return list(parts) if isinstance(value, list | tuple) else value
+
+
+Setting = Annotated[Any, AfterValidator(_check_setting)]
+"""A setting that a task gives its meaning to, e.g. the side of its images."""
+
+
 class Config(Table):
     """One experiment.
 
     Built by hand, `Config(rounds=3)`, a mistake raises pydantic's ValidationError, which lists all that is wrong;
-    `from_mapping`, `from_toml` and `ipfl.load_config` raise `ConfigError` with one sentence.
+    `from_mapping`, `from_toml` and `ipfl.load_config` raise `ConfigError` with one sentence. `methods` holds the
+    hyper-parameters of methods by their name; those of `method` are used. `task_settings` are what `task` lets be set.
     """
 
     rounds: Annotated[int, Field(ge=1, le=NUM_ROUNDS_MAX)] = 20
@@ -203,7 +289,10 @@ class Config(Table):
     market: MarketConfig = MarketConfig()
     partition: PartitionConfig = PartitionConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    withdrawal: WithdrawalConfig = WithdrawalConfig()
     engine: EngineConfig = EngineConfig()
+    methods: dict[str, dict[str, bool | int | float | str]] = Field(default_factory=dict)
+    task_settings: dict[str, Setting] = Field(default_factory=dict)
 
     @field_validator("participants", mode="before")
     @classmethod
@@ -321,6 +410,8 @@ def _table_at(path: Sequence[str]) -> type[BaseModel]:
         "partition": PartitionConfig,
         "evaluation": EvaluationConfig,
         "engine": EngineConfig,
+        "withdrawal": WithdrawalConfig,
+        "lie": LieConfig,
         "rows": ParticipantConfig,
         "valuation": Distribution,
         "export_cost": Distribution,

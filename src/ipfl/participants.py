@@ -10,18 +10,19 @@ from pydantic import ValidationError
 
 from ipfl.conduct import find_conduct
 from ipfl.config import (
-    PROHIBITIVE_COST,
     Config,
     Distribution,
+    LieConfig,
     ParticipantConfig,
     ParticipantsConfig,
     PerExample,
 )
 from ipfl.errors import ConfigError
 from ipfl.seeding import generator
-from ipfl.types import Participant, ParticipantKind
+from ipfl.types import Misreport, Participant, ParticipantKind
 
-COLUMNS = ("id", "kind", "valuation", "export_cost", "conduct")
+REPORTS = ("report_num_examples", "report_valuation", "report_export_cost")
+COLUMNS = ("id", "kind", "valuation", "export_cost", "conduct", "gain_curve", *REPORTS)
 
 
 def resolve_rows(
@@ -63,6 +64,8 @@ def participant(row: ParticipantConfig, num_examples: int) -> Participant:
         valuation=row.valuation,
         export_cost=row.export_cost,
         conduct=row.conduct,
+        gain_curve=row.gain_curve,
+        misreport=Misreport(row.report_num_examples, row.report_valuation, row.report_export_cost),
     )
 
 
@@ -120,6 +123,8 @@ def _drawn_rows(
     table: ParticipantsConfig, seed: int, participant_ids: Sequence[str], mean_examples: float
 ) -> tuple[ParticipantConfig, ...]:
     m = len(participant_ids)
+    if table.liars > m:
+        raise ConfigError(f"participants.liars = {table.liars}, but there are {m} participants")
     traders = m - table.buyers - table.sellers - table.attackers
     if traders < 0:
         raise ConfigError(
@@ -137,13 +142,21 @@ def _drawn_rows(
         if kind in (ParticipantKind.SELLER_ONLY, ParticipantKind.ATTACKER):
             valuation = 0.0
         if kind is ParticipantKind.BUYER_ONLY:
-            export_cost = PROHIBITIVE_COST
+            export_cost = table.buyer_export_cost
         if kind is ParticipantKind.ATTACKER:
             export_cost = 0.0
         conduct = table.attack if kind is ParticipantKind.ATTACKER else "honest"
+        lie = table.lie if index < table.liars else LieConfig()
         rows.append(
             ParticipantConfig(
-                id=name, kind=kind.value, valuation=valuation, export_cost=export_cost, conduct=conduct
+                id=name,
+                kind=kind.value,
+                valuation=valuation,
+                export_cost=export_cost,
+                conduct=conduct,
+                report_num_examples=lie.num_examples,
+                report_valuation=lie.valuation,
+                report_export_cost=lie.export_cost,
             )
         )
     return tuple(rows)

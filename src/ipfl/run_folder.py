@@ -19,6 +19,7 @@ import numpy as np
 
 from ipfl.config import Config
 from ipfl.errors import RunFolderError
+from ipfl.types.partition import PartitionTable
 
 EDGE_COLUMNS = ("round_index", "buyer", "seller", "num_examples", "distance", "payment")
 LEDGER_COLUMNS = ("round_index", "payer", "payee", "amount", "purpose")
@@ -92,6 +93,33 @@ def load_run(path: str | Path) -> Run:
         ledger=_read_csv(folder / "ledger.csv", LEDGER_COLUMNS, len(rounds)),
         summary=read_json(summary_path) if summary_path.exists() else None,
     )
+
+
+def write_partition(folder: Path, table: PartitionTable) -> None:
+    """Write partition.json, unless it is there: one line per participant, for people to read."""
+    path = folder / "partition.json"
+    if path.exists():
+        return
+    content = table.to_json()
+    rows = [json.dumps(row, ensure_ascii=False) for row in content.pop("participants")]
+    head = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()]
+    people = '  "participants": [\n    ' + ",\n    ".join(rows) + "\n  ]"
+    write_text(path, "{\n" + ",\n".join([*head, people]) + "\n}\n")
+
+
+def read_partition(folder: Path) -> PartitionTable | None:
+    """Who has how many examples of which class; None in a folder from before that was kept.
+
+    Raises:
+      RunFolderError: partition.json is damaged.
+    """
+    path = folder / "partition.json"
+    if not path.exists():
+        return None
+    try:
+        return PartitionTable.from_json(read_json(path))
+    except ValueError as error:
+        raise RunFolderError(f"{path} is damaged ({error}): restore it, or take it out") from None
 
 
 def read_distances(folder: Path, round_index: int) -> np.ndarray:

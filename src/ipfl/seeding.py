@@ -18,8 +18,10 @@ Purpose = Literal[
     "split",
     "conduct",
     "selection",
+    "withdrawal",
     "search",
     "sketch",
+    "synthetic",
     "torch",
 ]
 

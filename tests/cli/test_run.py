@@ -49,11 +49,12 @@ def test_own_data_alone_takes_sensible_defaults(tables):
     assert config.participants.valuation == PerExample(per_example=100.0)
 
 
-@pytest.mark.parametrize("name", ["digits", "hospitals"])
+@pytest.mark.parametrize("name", ["digits", "hospitals", "synthetic"])
 def test_a_presets_shares_do_not_apply_to_own_data(tables, name):
     preset, config = config_of(name), config_of(name, data=tables)
     assert (config.task, config.data) == ("folder", str(tables))
     assert config.partition == Config().partition
+    assert config.task_settings == {}
     assert config.participants.count is None
     assert config.participants.buyers == config.participants.sellers == config.participants.attackers == 0
     assert config.participants.valuation == preset.participants.valuation
@@ -294,7 +295,7 @@ def bad(done, message, code=2):
     ("arguments", "message"),
     [
         (["digitts"], "there is no preset or file 'digitts'; did you mean 'digits'?"),
-        (["zzz"], "there is no preset or file 'zzz'; presets: digits, hospitals"),
+        (["zzz"], "there is no preset or file 'zzz'; presets: digits, cifar10"),
         (["absent.toml"], "cannot read configuration absent.toml: No such file or directory"),
         (["."], "cannot read configuration .: Is a directory"),
         (["own-data"], "a folder of your own is named by data = FOLDER (ipfl run --data FOLDER)"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ipfl.config import Config, EvaluationConfig, ParticipantConfig, ParticipantsConfig, PartitionConfig
-from ipfl.data import TASKS, load_task, participant_ids
+from ipfl.data import load_task, participant_ids
 from ipfl.data.sources import breast_cancer, digits
 from ipfl.errors import ConfigError, DataError
 
@@ -33,7 +33,7 @@ def test_digits_shares_real_images_out_without_repeating_one():
     assert all(25 <= len(participant.train) <= 50 for participant in task.participants)
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", ["digits", "hospitals"])
 def test_presets_are_valid_and_their_tasks_load_for_many_seeds(name):
     text = (files("ipfl.presets") / f"{name}.toml").read_text(encoding="utf-8")
     config = Config.from_toml(text, name)
@@ -88,7 +88,7 @@ def test_ids_sort_as_they_are_numbered():
     ("config", "message"),
     [
         (Config(task="digit"), "did you mean 'digits'"),
-        (Config(task="zzz"), "known tasks: digits, hospitals; or set data = FOLDER"),
+        (Config(task="zzz"), "known tasks: digits, hospitals, .*; or set data = FOLDER"),
         (Config(task="folder"), "ipfl run --data FOLDER"),
         (Config(participants=ParticipantsConfig(count=1)), r"1 participant\(s\) configured.*at least 2"),
         (Config(participants=ParticipantsConfig(file="p.csv")), "read it into rows"),
@@ -112,8 +112,16 @@ def test_a_folder_takes_precedence_over_the_task(tmp_path):
     config = Config(data=write_pair(tmp_path), evaluation=EvaluationConfig(test_fraction=0.5))
     task = load_task(config)
     assert task.name == "folder"
-    assert [len(participant.test) for participant in task.participants] == [5, 5]
+    assert [len(participant.test) for participant in task.participants] == [4, 4]
+    assert [len(participant.validation) for participant in task.participants] == [1, 1]
     assert load_task(config.model_copy(update={"task": task.name})).fingerprint() == task.fingerprint()
+
+
+def test_settings_of_a_task_do_not_go_with_a_folder(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"task_settings belong to a named task, but the data is .*: take them out"
+    ):
+        load_task(Config(data=write_pair(tmp_path), task_settings={"side": 8}))
 
 
 def test_a_count_that_contradicts_the_folder_is_refused(tmp_path):

@@ -1,4 +1,6 @@
-"""Laws of sharing one data set out."""
+"""Laws of sharing one data set out in parts of equal size."""
+
+import hashlib
 
 import numpy as np
 import pytest
@@ -6,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipfl.config import PartitionConfig
-from ipfl.data.partition import TEST_EXAMPLES_MIN, deal, dirichlet, draw_shares, partition
+from ipfl.data.partition import TEST_EXAMPLES_MIN, partition
+from ipfl.data.shares import deal, dirichlet, draw_shares
+from ipfl.data.sources import digits
 from ipfl.errors import DataError
 
 KINDS = st.sampled_from(["cluster", "dirichlet", "iid"])
@@ -151,3 +155,13 @@ def test_gaps_among_labels_do_not_matter():
     labels = np.arange(300) % 3
     parts, gapped = (partition(kind, 3, PartitionConfig(), rng(0)) for kind in (labels, 5 * labels + 1))
     assert all(np.array_equal(a.train, b.train) for a, b in zip(parts, gapped, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [("cluster", "0e479c4277a3ce0b"), ("dirichlet", "abbb3d2d4dfe07da"), ("iid", "76b3ed4813a2dd2f")],
+)
+def test_a_seed_gives_the_parts_that_it_always_gave(kind, start):
+    parts = partition(digits().y, 12, PartitionConfig(kind=kind), rng(0))
+    positions = b"".join(split.astype("<i8").tobytes() for part in parts for split in part)
+    assert hashlib.sha256(positions).hexdigest().startswith(start)

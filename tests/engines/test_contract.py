@@ -66,7 +66,7 @@ def evaluate_jobs(engine, replies, split="test"):
             reply.participant,
             np.stack([params, reply.params]),
             np.stack([buffers, reply.buffers]),
-            split,
+            (split,),
         )
         for reply in replies
     ]

@@ -53,10 +53,17 @@ def test_a_round_without_evaluations_has_no_means(cleared):
     line = round_line(participants, record, {}, ledger_rows(participants, record), SECONDS)
     assert line["mean_accuracy"] is None
     assert line["participants"][0]["accuracy"] is None
-    reply = EvaluateReply(1, np.array([np.inf, 0.5]), np.array([0.25, 0.75]))
+    reply = EvaluateReply(
+        1,
+        np.array([[np.nan, np.inf, 1.0], [np.nan, 0.5, 1.0]]),
+        np.array([[np.nan, 0.25, 0.125], [np.nan, 0.75, 0.375]]),
+    )
     line = round_line(participants, record, {1: reply}, ledger_rows(participants, record), SECONDS)
     assert (line["mean_accuracy"], line["mean_accuracy_alone"]) == (0.25, 0.75)
     assert (line["participants"][1]["loss"], line["participants"][1]["loss_alone"]) == (None, 0.5)
+    row = line["participants"][1]
+    assert (row["accuracy_common"], row["accuracy_alone_common"]) == (0.125, 0.375)
+    assert (row["accuracy_validation"], row["accuracy_alone_validation"]) == (None, None)
 
 
 def test_bills_that_do_not_give_the_utility_are_refused(cleared):

@@ -337,7 +337,7 @@ def test_a_checkpoint_of_another_run(halfway, tmp_path):
 
 
 def test_a_checkpoint_of_another_version(halfway, monkeypatch):
-    monkeypatch.setattr("ipfl.experiment.checkpoint.VERSION", 2)
+    monkeypatch.setattr("ipfl.experiment.checkpoint.VERSION", 1)
     assert "was written by another version of ipfl" in refused(halfway, CheckpointError)
 
 

@@ -30,7 +30,7 @@ def test_the_folder_holds_what_the_documentation_says(finished):
     names = {path.name for path in finished.path.iterdir()}
     assert names == {
         "config.toml", "environment.json", "rounds.jsonl", "edges.csv", "ledger.csv", "summary.json",
-        "participants", "checkpoints", "distances",
+        "participants", "checkpoints", "distances", "partition.json",
     }  # fmt: skip
     for name in "abcde":
         inside = {path.name for path in (finished.path / "participants" / name).iterdir()}
@@ -55,12 +55,13 @@ def test_rounds_and_summary_have_the_keys_that_others_read(finished):
             assert {"accuracy", "loss", "gain", "cost", "paid", "received", "utility"} <= set(entry)
     summary = json.loads((finished.path / "summary.json").read_text())
     assert list(summary) == [
-        "method", "seed", "rounds", "participants", "mean_accuracy", "mean_accuracy_alone", "total_utility",
-        "total_welfare", "individually_rational", "budget_imbalance", "seconds",
+        "method", "seed", "rounds", "participants", "mean_accuracy", "mean_accuracy_alone", "protocols",
+        "mean_utility", "total_utility", "total_welfare", "individually_rational", "budget_imbalance", "seconds",
     ]  # fmt: skip
     assert list(summary["participants"][0]) == [
-        "id", "kind", "num_examples", "valuation", "export_cost", "accuracy", "accuracy_alone", "gain", "cost",
-        "paid", "received", "utility", "imports", "exports",
+        "id", "kind", "num_examples", "valuation", "export_cost", "conduct", "accuracy", "accuracy_alone",
+        "accuracy_paper", "accuracy_held_out", "round_paper", "round_held_out", "accuracy_paper_alone",
+        "accuracy_held_out_alone", "gain", "cost", "paid", "received", "utility", "imports", "exports",
     ]  # fmt: skip
     assert [row["kind"] for row in summary["participants"]] == list(tiny.KINDS)
     assert [row["num_examples"] for row in summary["participants"]] == [10, 12, 14, 16, 18]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipfl.learning import proxies
@@ -18,6 +18,7 @@ def _random(seed: int, m: int, p: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return params, params - theta_0, weights, theta_0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(2, 9))
 def test_proxy_equals_gradient_step_of_autograd(seed: int, m: int, p: int) -> None:
     params, updates, weights, theta_0 = _random(seed, m, p)

@@ -8,8 +8,9 @@ import pytest
 from ipfl.errors import ConfigError, ReplyError
 from ipfl.experiment import drive
 from ipfl.experiment.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ipfl.methods import METHODS, Method, find_method
-from ipfl.types import EvaluateReply, TrainJob
+from ipfl.experiment.withdrawal import FOR_GOOD
+from ipfl.methods import METHODS, WITH_A_MARKET, Method, build_method, find_method
+from ipfl.types import EvaluateReply, Misreport, TrainJob
 from tiny import QuadraticEngine, federation, missing, with_nan
 
 RULES = ("paper", "lean", "truthful", "subsidised")
@@ -41,7 +42,28 @@ def world(name, order=range(M), faults=None, rule="paper"):
         lam=0.7,
         eta=1.5,
     )
-    return METHODS[name](members), QuadraticEngine(TARGETS[order], take(NUM_EXAMPLES), faults)
+    return build(name, members), QuadraticEngine(TARGETS[order], take(NUM_EXAMPLES), faults)
+
+
+def build(name, members):
+    """A method that can do with as few participants as there are."""
+    settings = {"fedfomo": {"num_models": max(1, members.m - 1)}}
+    return build_method(name, members, settings.get(name, {}))
+
+
+def permuted_array(array, order):
+    """An array of the state with its participants in another order: by row, and by column too where it is (m, m)."""
+    if array.shape[:2] == (M, M):
+        return array[np.ix_(order, order)]
+    return array[order] if array.shape[:1] == (M,) else array
+
+
+def without_names_of_clusters(state):
+    """Who is with whom, whatever the clusters are called."""
+    if "cluster" not in state.arrays:
+        return state
+    cluster = state.arrays["cluster"]
+    return replace(state, arrays={**state.arrays, "cluster": cluster[:, None] == cluster[None, :]})
 
 
 def play(method, engine, rounds, state=None):
@@ -107,10 +129,14 @@ def test_a_round_moves_on_and_records_what_it_did(name, rule):
         assert record.refusals == {}
         assert record.train_loss.tolist() == [1, 2, 3, 4, 5]
         assert not outcome.allocation.diagonal().any()
-        assert not outcome.allocation[[2, 4]].any()  # valuation 0 buys nothing
-        assert not outcome.allocation[:, 3].any()  # a prohibitive cost sells nothing
         assert (outcome.payments[~outcome.allocation] == 0).all()
-        assert (outcome.utilities >= -1e-12).all()
+        if name in WITH_A_MARKET:
+            assert not outcome.allocation[[2, 4]].any()  # valuation 0 buys nothing
+            assert not outcome.allocation[:, 3].any()  # a prohibitive cost sells nothing
+            assert (outcome.utilities >= -1e-12).all()
+        else:
+            assert not outcome.payments.any()
+            np.testing.assert_allclose(outcome.utilities, outcome.gains - outcome.costs)
         assert record.bids.participant_ids == tuple("abcde")
         assert record.bids.valuation.tolist() == list(VALUATION)
 
@@ -153,10 +179,15 @@ def test_a_round_depends_on_its_state_alone(name):
 @every_method
 def test_jobs_are_one_for_each_participant_in_its_round(name):
     method, engine = world(name)
-    play(method, engine, 2)
-    for round_index, jobs in enumerate(engine.jobs):
-        assert [job.participant for job in jobs] == list(range(M))
-        assert all(isinstance(job, TrainJob) and job.round_index == round_index for job in jobs)
+    seen = 0
+    for round_index in range(2):
+        _, _ = play(method, engine, 1, replace(method.init(), round_index=round_index))
+        batches, seen = engine.jobs[seen:], len(engine.jobs)
+        assert 1 <= len(batches) <= 2  # the second: evaluations, or everybody's own model beside a common one
+        for jobs in batches:
+            assert [job.participant for job in jobs] == list(range(M))
+            assert len({type(job) for job in jobs}) == 1
+        assert all(isinstance(job, TrainJob) and job.round_index == round_index for job in batches[0])
 
 
 # ---------------------------------------------------------------- checkpoints
@@ -169,9 +200,11 @@ def test_a_state_survives_a_checkpoint_and_goes_on_as_if_nothing_had_been(tmp_pa
     state, _ = play(method, engine, done)
     marks = {"rounds.jsonl": (0, "")}
     alone = replace(method.init(), round_index=done)
-    write_checkpoint(tmp_path, Checkpoint(state, alone, marks, "run"))
+    away = np.array([0, 0, 7, 0, FOR_GOOD])
+    write_checkpoint(tmp_path, Checkpoint(state, alone, marks, "run", away))
     read = read_checkpoint(tmp_path, "run")
     assert read is not None
+    assert read.away_until.tolist() == away.tolist()
     assert_same_state(state, read.state)
     assert_same_state(alone, read.alone)
     assert read.marks == marks
@@ -191,11 +224,12 @@ def test_a_state_survives_a_checkpoint_and_goes_on_as_if_nothing_had_been(tmp_pa
 def test_permuting_participants_permutes_the_results(name, rule, order):
     state, records = play(*world(name, rule=rule), 3)
     permuted, others = play(*world(name, order, rule=rule), 3)
+    state, permuted = without_names_of_clusters(state), without_names_of_clusters(permuted)
     expected = replace(
         state,
         params=state.params[list(order)],
         buffers=state.buffers[list(order)],
-        arrays={key: array[list(order)] for key, array in state.arrays.items()},
+        arrays={key: permuted_array(array, list(order)) for key, array in state.arrays.items()},
     )
     assert_same_state(expected, permuted, rtol=1e-5)
     for one, other in zip(records, others, strict=True):
@@ -236,7 +270,7 @@ FAULTS = {
         "its model has 3 numbers, expected 1",
     ),
     "no model": (
-        lambda reply: EvaluateReply(reply.participant, np.zeros(1), np.zeros(1)),
+        lambda reply: EvaluateReply(reply.participant, np.zeros((1, 1)), np.zeros((1, 1))),
         "its reply is no trained model",
     ),
 }
@@ -295,6 +329,60 @@ def test_a_round_in_which_nobody_or_one_alone_answers(name, rule, answering):
     assert record.outcome.welfare == 0
     assert after.round_index == 2
     play(method, engine, 1, after)
+
+
+@every_method
+def test_one_participant_is_alone_or_refused(name):
+    members = federation((20,), (500.0,), (0.1,), p=6)
+    if name == "cfl":
+        with pytest.raises(ConfigError, match=r"^CFL: 1 participant"):
+            build(name, members)
+        return
+    state, records = play(build(name, members), QuadraticEngine(TARGETS[:1], (20,)), 3)
+    np.testing.assert_allclose(state.params, TARGETS[:1], rtol=1e-5)
+    assert all(record.outcome.utilities.tolist() == [0.0] for record in records)
+
+
+@every_method
+def test_a_published_update_that_is_not_finite_is_refused_by_name(name):
+    members = federation(NUM_EXAMPLES, VALUATION, EXPORT_COST, (*CONDUCT[:4], "scaled:1e300"), p=6, lam=0.7)
+    method, engine = build(name, members), QuadraticEngine(TARGETS, NUM_EXAMPLES)
+    state, records = play(method, engine, 2)
+    assert np.isfinite(state.params).all()
+    for record in records:
+        if name == "local":  # nobody is sent anything
+            assert record.refusals == {}
+        else:
+            assert record.refusals == {4: "its published update holds NaN or infinities"}
+            assert not record.outcome.allocation[:, 4].any()
+            assert record.outcome.utilities[4] == 0
+
+
+@every_method
+def test_a_free_rider_is_sent_no_steps_and_shows_nothing(name):
+    members = federation(NUM_EXAMPLES, VALUATION, EXPORT_COST, (*CONDUCT[:4], "free_ride"), p=6, lam=0.7)
+    engine = QuadraticEngine(TARGETS, NUM_EXAMPLES)
+    _, (record,) = play(build(name, members), engine, 1)
+    assert [job.steps for job in engine.jobs[0]] == [None] * 4 + [0]
+    if name != "local":
+        assert record.distance[0, 4] == 1.0  # an update of zero
+
+
+@every_method
+def test_liars_are_judged_by_the_truth(name):
+    lie = (Misreport(num_examples=3.0, valuation=0.5, export_cost=2.0), *[Misreport()] * 4)
+    members = federation(NUM_EXAMPLES, VALUATION, EXPORT_COST, p=6, misreports=lie, lam=0.7)
+    _, (record,) = play(build(name, members), QuadraticEngine(TARGETS, NUM_EXAMPLES), 1)
+    assert record.bids.num_examples.tolist() == [60, *NUM_EXAMPLES[1:]]
+    assert record.bids.valuation[0] == 250.0
+    assert record.bids.export_cost[0] == 0.2
+    outcome = record.outcome
+    if name not in ("local", "fedfomo"):
+        assert outcome.costs[0] == pytest.approx(0.1 * outcome.allocation[:, 0].sum())
+    for buyer in range(M):
+        n = NUM_EXAMPLES[buyer] + sum(NUM_EXAMPLES[j] for j in np.flatnonzero(outcome.allocation[buyer]))
+        gain = np.sqrt(VALUATION[buyer] / NUM_EXAMPLES[buyer]) - np.sqrt(VALUATION[buyer] / n)
+        assert outcome.gains[buyer] == pytest.approx(gain)
 
 
 @every_method

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ipfl.report import not_bought, render_page, trades, write_page
-from ipfl.run_folder import load_run
+from ipfl.run_folder import load_run, write_partition
+from ipfl.types.partition import PartitionTable
 
 pytestmark = pytest.mark.browser
 
@@ -344,3 +346,48 @@ def wait_for(page: Page, condition: str, timeout_s: float = 5.0) -> None:
     while not page.js(condition):
         assert time.monotonic() < end, f"not within {timeout_s} s: {condition}"
         time.sleep(0.05)
+
+
+def contrast(page: Page, cell: str) -> float:
+    """The WCAG contrast between the text of an element and what is behind it."""
+    return page.js(
+        """const style = getComputedStyle(document.querySelector(arguments[0]));
+        const light = (colour) => {
+          const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
+          const linear = parts.map((part) => (colour.startsWith("rgb") ? part / 255 : part))
+            .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+          return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+        };
+        const [low, high] = [light(style.color), light(style.backgroundColor)].sort((a, b) => a - b);
+        return (high + 0.05) / (low + 0.05);""",
+        cell,
+    )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_who_has_what_is_readable_at_any_size(page, make_run, tmp_path, width, theme):
+    for m, classes in ((12, 10), (100, 62)):
+        folder = make_run(tmp_path / f"run-{m}", kinds=("trader",) * 12, rounds=1)
+        counts = np.arange(m * classes).reshape(m, classes) % 91
+        ids = tuple(f"writer-{index:03d}" for index in range(m))
+        names = tuple(str(index) for index in range(classes))
+        none = np.zeros_like(counts)
+        write_partition(
+            folder, PartitionTable("natural", {}, ids, names, counts, none, counts, None, "ab" * 32)
+        )
+        page.open(write_page(folder), width=width, theme=theme)
+        assert page.js("return document.documentElement.scrollWidth") <= width
+        assert page.js("return document.querySelectorAll('#shares tbody tr').length") == m
+        assert page.js("return document.querySelectorAll('#shares .s9').length") == int((counts > 80).sum())
+        sizes = "const box = document.querySelector('#shares .s5').getBoundingClientRect(); return "
+        assert page.js(sizes + "Math.min(box.width, box.height)") >= 13
+        for level in range(1, 10):
+            assert contrast(page, f"#shares .s{level}") >= 4.5, level
+        assert page.logs() == []
+    if width == 1280:  # a hundred participants by sixty-two classes: all of a row in sight
+        table, scroller = (
+            "document.querySelector('#shares table')",
+            "document.querySelector('#shares .scroll')",
+        )
+        assert page.js(f"return {table}.offsetWidth <= {scroller}.clientWidth")

@@ -24,11 +24,12 @@ from ipfl.market.exact import NODE_LIMIT
 from ipfl.market.regret import NEGLIGIBLE
 from ipfl.market.rules import Rule, rule_name
 from ipfl.market.verdict import PROMISES, Finding, findings, passed
+from ipfl.methods.gain_curves import curves_of
+from ipfl.methods.registry import WITH_A_MARKET
 from ipfl.run_folder import Run, load_run
 from ipfl.types.market import Bids
 
 PROMISED = {"cost": "the export cost", "valuation": "the valuation"}
-METHODS_WITH_A_MARKET = ("ipfl",)
 UNIFORM = ("balance", "optimum", "record", *REGRETS)
 """What holds alike in every round in which it holds."""
 CHECK_FAILED = 1
@@ -226,7 +227,7 @@ def audit_run(run: Run, kinds: Sequence[str], node_limit: int, watched: bool) ->
       RunFolderError: a run without a market, without rounds, or whose files do not fit together.
     """
     config = run.config
-    if config.method not in METHODS_WITH_A_MARKET:
+    if config.method not in WITH_A_MARKET:
         raise RunFolderError(f"{run.path} was run with method {config.method}, which has no market to audit")
     if not run.rounds:
         raise RunFolderError(f"{run.path} has no finished round to audit yet")
@@ -255,11 +256,13 @@ def present_market(run: Run, line: dict[str, Any]) -> tuple[Bids, np.ndarray]:
         raise RunFolderError(
             f"{run.path}: distances of round {line['round_index']} have shape {distance.shape}, expected {(m, m)}"
         )
+    curves = curves_of(run.config)
     bids = Bids(
         num_examples=np.array([entry["bid"]["num_examples"] for entry in entries], dtype=np.float64),
         valuation=np.array([entry["bid"]["valuation"] for entry in entries], dtype=np.float64),
         export_cost=np.array([entry["bid"]["export_cost"] for entry in entries], dtype=np.float64),
         participant_ids=tuple(entry["id"] for entry in entries),
+        curves=tuple(curves[entry["id"]] for entry in entries),
     )
     return bids, distance[np.ix_(here, here)]
 

@@ -15,11 +15,16 @@ from ipfl.errors import IpflError
 COMMANDS = {
     "run": ("ipfl.cli.run:run", "Run a market: train, clear, pay, every round."),
     "presets": ("ipfl.cli.presets:presets", "List the presets, or print one to copy and edit."),
+    "data": ("ipfl.cli.data:data", "List, fetch and check the data sets."),
     "show": ("ipfl.cli.show:show", "Print the tables and the verdict of a run."),
     "report": ("ipfl.cli.show:report", "Write a run's page (report.html) again."),
+    "compare": ("ipfl.cli.compare:compare", "Compare methods over seeds: one table, one page."),
+    "reproduce": ("ipfl.cli.reproduce:reproduce", "Run an experiment of the paper and draw its figure."),
+    "partition": ("ipfl.cli.partition:partition", "Show who has how many examples of which class."),
     "clear": ("ipfl.cli.clear:clear", "Clear a market given as a table of bids and distances."),
     "audit": ("ipfl.cli.audit:audit", "Audit a market or a finished run: could a lie have paid?"),
     "quote": ("ipfl.cli.quote:quote", "What joining a market would bring, before joining it."),
+    "calibrate": ("ipfl.cli.calibrate:calibrate", "What a better model is worth to you, from your own data."),
     "bench": ("ipfl.cli.bench:bench", "Measure this machine on the market's work."),
 }
 """Each command's home and its line in `ipfl --help`."""

@@ -16,6 +16,7 @@ def presets(name: str | None) -> None:
     if name is not None:
         click.echo(preset_text(name), nl=False)
         return
+    width = max(map(len, preset_names()))
     for preset in preset_names():
         first_line = preset_text(preset).splitlines()[0].lstrip("# ")
-        click.echo(f"{preset:<12} {first_line}")
+        click.echo(f"{preset:<{width}} {first_line}")

@@ -1,7 +1,7 @@
 """`ipfl run`: one command from data to a market's verdict."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     help="Go on with an interrupted run.",
 )
 @click.option("--force", is_flag=True, help="Replace the run folder that --out names.")
+@click.option(
+    "--track",
+    "trackers",
+    multiple=True,
+    metavar="NAME[=WHERE]",
+    help="Also log to tensorboard, mlflow or wandb (repeatable; offline unless told otherwise).",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors and the run folder.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as JSON at the end, and nothing else."
@@ -53,6 +60,7 @@ def run(
     out: Path | None,
     resume_from: Path | None,
     force: bool,
+    trackers: tuple[str, ...],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -71,13 +79,18 @@ def run(
         raise click.UsageError("--resume goes on with what the folder says: it takes no other settings")
     if resume_from is None:
         config = load_config(preset_or_file, settings, data=data, seed=seed)
-    with telling_how_to_go_on() as remember, watching(quiet=quiet or as_json) as show:
+    with (
+        tracked(trackers) as track,
+        telling_how_to_go_on() as remember,
+        watching(quiet=quiet or as_json) as show,
+    ):
         from ipfl.experiment import resume as resume_run
         from ipfl.experiment import run as start_run
 
         def watch(event: "Event") -> None:
             remember(event)
             show(event)
+            track(event)
 
         if resume_from is not None:
             result = resume_run(resume_from, watch=watch)
@@ -99,6 +112,15 @@ def run(
         render_tables(result, console)
         console.print(f"\nRun folder  {result.path}", highlight=False, soft_wrap=True)
         console.print(f"Page        {page}", highlight=False, soft_wrap=True)
+
+
+def tracked(asked: Sequence[str]) -> "AbstractContextManager[Watcher]":
+    """The watcher that tells the trackers asked for; they are not even imported when there is none."""
+    if not asked:
+        return nullcontext(lambda event: None)
+    from ipfl.trackers import tracking
+
+    return tracking(asked)
 
 
 @contextmanager

@@ -126,12 +126,16 @@ class LiveView:
 
 
 def _headline(event: RunStarted) -> str:
+    from ipfl.methods import WITH_A_MARKET
+
     config = event.config
-    market = f"{config.market.allocation}/{config.market.payment}"
+    market = f"market {config.market.allocation}/{config.market.payment}"
+    if config.method not in WITH_A_MARKET:
+        market = "no market, nobody pays"
     resumed = f", going on from round {event.first_round}" if event.first_round else ""
     return (
         f"{config.method} on {config.task}: {len(event.participants)} participants, {config.rounds} rounds, "
-        f"{config.model} with {event.num_params:,} parameters, market {market}, seed {config.seed}{resumed}"
+        f"{config.model} with {event.num_params:,} parameters, {market}, seed {config.seed}{resumed}"
     )
 
 

@@ -1,14 +1,15 @@
-"""From a configuration to its task: an embedded data set shared out, or a folder of one's own."""
+"""From a configuration to its task: a data set of the catalogue shared out, or a folder of one's own."""
 
-import difflib
-from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Bool, Int64
 
 from ipfl.config import Config
 from ipfl.data import sources
-from ipfl.data.own import FOLDER_TASK, load_folder
+from ipfl.data.apportion import apportion
+from ipfl.data.catalogue import find_task
+from ipfl.data.own import load_folder
 from ipfl.data.partition import Part, partition
 from ipfl.data.prepare import standardise
 from ipfl.data.tasks import NUM_PARTICIPANTS_MIN, ParticipantData, Split, Task
@@ -16,34 +17,13 @@ from ipfl.errors import ConfigError
 from ipfl.seeding import generator
 
 
-class Embedded(NamedTuple):
-    """A task on data that ships with scikit-learn; num_participants where the configuration has no count."""
-
-    description: str
-    source: Callable[[], sources.Source]
-    num_participants: int
-    standardised: bool
-
-
-EMBEDDED = {
-    "digits": Embedded("1,797 handwritten digits, 8 x 8 pixels, 10 classes", sources.digits, 12, False),
-    "hospitals": Embedded(
-        "569 tumours described by 30 measures, malignant or benign, each hospital with its own case mix",
-        sources.breast_cancer,
-        6,
-        True,
-    ),
-}
-TASKS = {name: embedded.description for name, embedded in EMBEDDED.items()}
-"""The embedded tasks: name, and one line about each."""
-
-
 def load_task(config: Config) -> Task:
-    """The task that `config` names, with every participant's own split.
+    """The task that `config` names, with every participant's own splits.
 
-    config.data, if set, is a folder of one's own (see `load_folder`). Otherwise config.task names an
-    embedded data set, which config.partition shares out; its tables are standardised per participant, from
-    its training rows.
+    config.data, if set, is a folder of one's own (see `load_folder`). Otherwise config.task names a data set,
+    which config.partition shares out; tables are standardised per participant, from its training rows. Of what
+    a participant keeps for testing, config.evaluation.validation_fraction is for validation. Where
+    partition.train_examples is "all", the tests are a common set, kept apart before the rest is shared out.
 
     Raises:
       ConfigError: an unknown task, or counts and names of participants that contradict the data.
@@ -57,18 +37,80 @@ def load_task(config: Config) -> Task:
     ...
     ipfl.errors.ConfigError: unknown task 'digts'; did you mean 'digits'?
     """
-    if config.data is not None:
-        return _own(config, config.data)
-    if config.task not in EMBEDDED:
-        raise ConfigError(f"unknown task {config.task!r}; {_hint(config.task)}")
-    embedded = EMBEDDED[config.task]
-    ids = participant_ids(config, embedded.num_participants)
-    source = embedded.source()
-    parts = partition(source.y, len(ids), config.partition, generator(config.seed, -1, -1, "partition"))
-    participants = tuple(
-        _participant(name, source, part, embedded.standardised) for name, part in zip(ids, parts, strict=True)
+    task = _own(config, config.data) if config.data is not None else _shared_out(config)
+    return with_validation(task, config.evaluation.validation_fraction, config.seed)
+
+
+def _shared_out(config: Config) -> Task:
+    entry = find_task(config.task)
+    ids = participant_ids(config, entry.num_participants)
+    source = entry.source(config)
+    common = None
+    if config.partition.train_examples == "all":
+        if entry.standardised:
+            raise ConfigError(
+                f"task {config.task} is standardised by each participant, which a common test set cannot be: "
+                "give partition.train_examples two counts"
+            )
+        source, common = _common_apart(source, config)
+    parts = partition(
+        source.y, len(ids), config.partition, generator(config.seed, -1, -1, "partition"), source.groups
     )
-    return Task(config.task, participants, source.x.shape[1:], source.class_names)
+    participants = tuple(
+        _participant(name, source, part, entry.standardised) for name, part in zip(ids, parts, strict=True)
+    )
+    return Task(config.task, participants, source.x.shape[1:], source.class_names, common)
+
+
+def with_validation(task: Task, fraction: float, seed: int) -> Task:
+    """Keep a fraction of every participant's test examples for validation, in the proportions of its classes.
+
+    Whoever has a validation split already, no test of its own, or too few for both, stays as it is.
+    """
+    return replace(
+        task,
+        participants=tuple(
+            _validated(participant, fraction, generator(seed, -1, index, "split"))
+            for index, participant in enumerate(task.participants)
+        ),
+    )
+
+
+def _validated(participant: ParticipantData, fraction: float, random: np.random.Generator) -> ParticipantData:
+    test = participant.test
+    if test is None or participant.validation is not None:
+        return participant
+    count = int(fraction * len(test))
+    if count == 0:
+        return participant
+    chosen = _stratified(test.y, count, random)
+    return replace(
+        participant,
+        validation=Split(test.x[chosen], test.y[chosen]),
+        test=Split(test.x[~chosen], test.y[~chosen]),
+    )
+
+
+def _common_apart(source: sources.Source, config: Config) -> tuple[sources.Source, Split]:
+    """The published test part, or a fraction of all in the proportions of the classes; and the rest."""
+    if source.test is not None:
+        return source, Split(source.test.x, source.test.y)
+    count = int(config.evaluation.common_fraction * len(source.y))
+    chosen = _stratified(source.y, count, generator(config.seed, -1, -1, "split"))
+    groups = None if source.groups is None else source.groups[~chosen]
+    rest = source._replace(x=source.x[~chosen], y=source.y[~chosen], groups=groups)
+    return rest, Split(source.x[chosen], source.y[chosen])
+
+
+def _stratified(
+    labels: Int64[np.ndarray, "n"], count: int, random: np.random.Generator
+) -> Bool[np.ndarray, "n"]:
+    """A random choice of `count` examples in which classes have their shares of all."""
+    chosen = np.zeros(len(labels), dtype=bool)
+    counts = np.bincount(labels)
+    for label, wanted in enumerate(apportion(count, counts.astype(np.float64))):
+        chosen[random.permutation(np.flatnonzero(labels == label))[:wanted]] = True
+    return chosen
 
 
 def participant_ids(config: Config, count: int) -> tuple[str, ...]:
@@ -106,6 +148,8 @@ def participant_ids(config: Config, count: int) -> tuple[str, ...]:
 
 
 def _own(config: Config, folder: str) -> Task:
+    if config.task_settings:
+        raise ConfigError(f"task_settings belong to a named task, but the data is {folder}: take them out")
     task = load_folder(folder, config.label, config.evaluation.test_fraction, config.seed)
     count = config.participants.count
     if count not in (None, len(task.participants)):
@@ -116,13 +160,6 @@ def _own(config: Config, folder: str) -> Task:
     return task
 
 
-def _hint(name: str) -> str:
-    if name == FOLDER_TASK:
-        return "a folder of your own is named by data = FOLDER (ipfl run --data FOLDER)"
-    near = difflib.get_close_matches(name, TASKS, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(TASKS)}; or set data = FOLDER"
-
-
 def _participant(
     participant_id: str, source: sources.Source, part: Part, standardised: bool
 ) -> ParticipantData:
@@ -130,4 +167,4 @@ def _participant(
     if standardised:
         x_train, x_test = standardise(x_train.astype(np.float64), x_test.astype(np.float64))
     train, test = Split(x_train, source.y[part.train]), Split(x_test, source.y[part.test])
-    return ParticipantData(participant_id, train, test)
+    return ParticipantData(participant_id, train, test if len(test) > 0 else None)

@@ -7,11 +7,18 @@ from jaxtyping import Float32, Int64
 
 
 class Source(NamedTuple):
-    """A labelled data set before anybody owns any of it; labels count from 0 into class_names."""
+    """A labelled data set before anybody owns any of it; labels count from 0 into class_names.
+
+    `groups` says to whom each example belongs by nature (its writer, its role, its domain: a position in
+    `group_names`), where the data set says so. `test` is its published test part, with the same classes.
+    """
 
     x: Float32[np.ndarray, "n ..."]
     y: Int64[np.ndarray, "n"]
     class_names: tuple[str, ...]
+    groups: Int64[np.ndarray, "n"] | None = None
+    group_names: tuple[str, ...] = ()
+    test: "Source | None" = None
 
 
 def digits() -> Source:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -29,6 +30,9 @@ class Split:
 class ParticipantData:
     """One participant's own examples. Nobody else ever sees them.
 
+    `train` is what it learns from. `validation` (may be None) chooses its best round, `test` reports on it; no
+    test of its own (None) means that it is judged on the task's common test set.
+
     Raises:
       DataError: an id with forbidden characters, an empty split, inputs that are not finite float32, labels
         that are not int64, or not one per input; the message names participant and field.
@@ -42,19 +46,28 @@ class ParticipantData:
 
     participant_id: str
     train: Split
-    test: Split
+    test: Split | None
+    validation: Split | None = None
 
     def __post_init__(self) -> None:
         check_participant_id(self.participant_id, f"participant id {self.participant_id!r}")
-        for field, split in (("train", self.train), ("test", self.test)):
+        for field, split in self.splits().items():
             problem = _split_problem(split)
             if problem:
                 raise DataError(f"participant {self.participant_id!r}, {field}.{problem}")
+
+    def splits(self) -> dict[str, Split]:
+        """The splits it has, by name."""
+        named = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {name: split for name, split in named.items() if split is not None}
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
     """A learning problem shared out among participants: same input shape, same classes.
+
+    `common` is a test set for all, of which every participant's own share of classes decides what counts for it;
+    None means the participants' test splits together.
 
     Raises:
       DataError: fewer than 2 participants or classes, an id that stands twice, inputs of another shape than
@@ -70,6 +83,7 @@ class Task:
     participants: tuple[ParticipantData, ...]
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    common: Split | None = None
 
     def __post_init__(self) -> None:
         if len(self.participants) < NUM_PARTICIPANTS_MIN:
@@ -88,11 +102,21 @@ class Task:
                     f"participant id {participant.participant_id!r} stands twice: ids must differ"
                 )
             seen.add(participant.participant_id)
-            self._check_splits(participant)
+            who = f"participant {participant.participant_id!r}"
+            if participant.test is None and self.common is None:
+                raise DataError(
+                    f"{who} has no test examples, and the task no common test set: give one of them"
+                )
+            self._check_splits(who, participant.splits())
+        if self.common is not None:
+            problem = _split_problem(self.common)
+            if problem:
+                raise DataError(f"task {self.name!r}, common.{problem}")
+            self._check_splits(f"task {self.name!r}", {"common": self.common})
 
-    def _check_splits(self, participant: ParticipantData) -> None:
-        for field, split in (("train", participant.train), ("test", participant.test)):
-            where = f"participant {participant.participant_id!r}, {field}"
+    def _check_splits(self, who: str, splits: dict[str, Split]) -> None:
+        for field, split in splits.items():
+            where = f"{who}, {field}"
             if split.x.shape[1:] != self.input_shape:
                 raise DataError(
                     f"{where}.x: examples have shape {split.x.shape[1:]}, expected {self.input_shape} "
@@ -110,11 +134,17 @@ class Task:
         digest = hashlib.sha256()
         for participant in self.participants:
             digest.update(participant.participant_id.encode())
-            for split in (participant.train, participant.test):
-                digest.update(str(split.x.shape).encode())
-                digest.update(np.ascontiguousarray(split.x).tobytes())
-                digest.update(np.ascontiguousarray(split.y).tobytes())
+            for split in participant.splits().values():
+                _add(digest, split)
+        if self.common is not None:
+            _add(digest, self.common)
         return digest.hexdigest()
+
+
+def _add(digest: Any, split: Split) -> None:
+    digest.update(str(split.x.shape).encode())
+    digest.update(np.ascontiguousarray(split.x).tobytes())
+    digest.update(np.ascontiguousarray(split.y).tobytes())
 
 
 def check_participant_id(participant_id: str, what: str) -> None:

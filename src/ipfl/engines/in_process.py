@@ -4,6 +4,7 @@ Intra-op threads are never used: on small models they cost more than they bring,
 result of a job does not depend on how many cores there are.
 """
 
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -13,15 +14,17 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int
 
-from ipfl.config import TrainingConfig
+from ipfl.config import EvaluationConfig, TrainingConfig
 from ipfl.data import Task
+from ipfl.data.exams import Exam, exams
 from ipfl.data.tasks import Split
 from ipfl.engines.base import Progress
 from ipfl.errors import EngineError, IpflError
-from ipfl.learning import FlatModel, ModelFactory, batch_plan, evaluate, initialised, train
+from ipfl.learning import FlatModel, ModelFactory, batch_plan, examine, initialised, train
 from ipfl.seeding import generator, torch_seed
 from ipfl.types import EvaluateJob, EvaluateReply, Job, Reply, TrainJob, TrainReply
 
+COMMON_EXAMPLES_MAX = EvaluationConfig().common_examples_max
 Tensors = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -29,17 +32,22 @@ class InProcessEngine:
     """Trains and evaluates every participant of a task here."""
 
     def __init__(
-        self, task: Task, factory: ModelFactory, training: TrainingConfig, seed: int, workers: int = 0
+        self,
+        task: Task,
+        factory: ModelFactory,
+        training: TrainingConfig,
+        seed: int,
+        workers: int = 0,
+        common_examples_max: int = COMMON_EXAMPLES_MAX,
     ):
         """`workers` threads; 0 = one per core. A model that draws random numbers (dropout) is trained by one."""
         self._training = training
         self._seed = seed
         self._factory = factory
         self._ids = [participant.participant_id for participant in task.participants]
-        self._splits: list[dict[str, Tensors]] = [
-            {"train": _tensors(participant.train), "test": _tensors(participant.test)}
-            for participant in task.participants
-        ]
+        self._train_data = [participant.train for participant in task.participants]
+        self._train_splits = [_tensors(split) for split in self._train_data]
+        self._exams = exams(task, common_examples_max, seed)
         self.num_examples: Int[np.ndarray, "m"] = np.array(
             [len(p.train) for p in task.participants], dtype=np.int64
         )
@@ -83,27 +91,39 @@ class InProcessEngine:
     def _train(self, job: TrainJob) -> TrainReply:
         model = self._model()
         model.load(job.params, job.buffers)
-        x, y = self._splits[job.participant]["train"]
+        x, y = self._train_splits[job.participant]
         random = generator(self._seed, job.round_index, job.participant, "batches")
-        batches = batch_plan(len(y), self._training.batch_size, self._training.steps, random)
+        steps = self._training.steps if job.steps is None else job.steps
+        batches = batch_plan(len(y), self._training.batch_size, steps, random)
+        extras = (job.centre, job.pull, job.direction, job.align)
         if self._draws_random_numbers:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(torch_seed(self._seed, job.round_index, job.participant))
-                loss = train(model, x, y, batches, self._training, job.centre, job.pull)
+                loss = train(model, x, y, batches, self._training, *extras)
         else:
-            loss = train(model, x, y, batches, self._training, job.centre, job.pull)
+            loss = train(model, x, y, batches, self._training, *extras)
         params, buffers = model.read()
         return TrainReply(job.participant, params, buffers, loss)
 
     def _evaluate(self, job: EvaluateJob) -> EvaluateReply:
         model = self._model()
-        x, y = self._splits[job.participant][job.split]
-        results = []
-        for params, buffers in zip(job.params, job.buffers, strict=True):
+        own: tuple[Exam, ...] = self._exams[job.participant]
+        if "train" in job.splits:
+            own = (*own, Exam(self._train_data[job.participant], {"train": None}))
+        loss = np.full((len(job.params), len(job.splits)), np.nan)
+        accuracy = loss.copy()
+        for row, (params, buffers) in enumerate(zip(job.params, job.buffers, strict=True)):
             model.load(params, buffers)
-            results.append(evaluate(model, x, y))
-        loss, accuracy = zip(*results, strict=True)
-        return EvaluateReply(job.participant, np.array(loss), np.array(accuracy))
+            for exam in own:
+                asked = [name for name in job.splits if name in exam.weights]
+                if not asked:
+                    continue
+                losses, correct = examine(model, *_tensors(exam.examples))
+                for name in asked:
+                    column, weights = job.splits.index(name), exam.weights[name]
+                    loss[row, column] = np.average(losses.astype(np.float64), weights=weights)
+                    accuracy[row, column] = _share(correct, weights)
+        return EvaluateReply(job.participant, loss, accuracy)
 
     def _model(self) -> FlatModel:
         """This thread's own copy of the model; all that is trained in it is overwritten by every job.
@@ -126,7 +146,7 @@ class InProcessEngine:
         except Exception as error:
             raise EngineError(f"the model cannot be built: {_reason(error)}") from error
         initial = model.read()
-        x, y = self._splits[0]["train"]
+        x, y = self._train_splits[0]
         classes = len(task.class_names)
         model.module.train()
         state = torch.get_rng_state()
@@ -150,6 +170,13 @@ class InProcessEngine:
 
 def _tensors(split: Split) -> Tensors:
     return torch.from_numpy(np.ascontiguousarray(split.x)), torch.from_numpy(np.ascontiguousarray(split.y))
+
+
+def _share(correct: np.ndarray, weights: np.ndarray | None) -> float:
+    """The share that is correct; exactly the quotient of two counts where all count alike."""
+    if weights is None:
+        return int(correct.sum()) / len(correct)
+    return min(1.0, math.fsum(weights[correct]))  # weights add up to 1 but for rounding
 
 
 def _reason(error: Exception) -> str:

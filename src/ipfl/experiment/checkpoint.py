@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -21,17 +22,21 @@ from ipfl.run_folder import write_bytes
 from ipfl.types import State
 
 KEPT = 2
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The states of the method and of everybody alone after `round_index` rounds were done."""
+    """The states of the method and of everybody alone after `round_index` rounds were done.
+
+    `away_until`: the round in which each participant comes back; 0 for those who are there.
+    """
 
     state: State
     alone: State
     marks: Marks
     run_digest: str
+    away_until: Int64[np.ndarray, "m"]
 
 
 def run_digest(config_text: str, task_fingerprint: str, *initial: np.ndarray) -> str:
@@ -46,6 +51,7 @@ def run_digest(config_text: str, task_fingerprint: str, *initial: np.ndarray) ->
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint of the round just done, then drop those before the one before it."""
     arrays = _arrays("method", checkpoint.state) | _arrays("alone", checkpoint.alone)
+    arrays["away_until"] = checkpoint.away_until
     header = {
         "version": str(VERSION),
         "round_index": str(checkpoint.state.round_index),
@@ -102,6 +108,7 @@ def read_checkpoint(folder: Path, expected_digest: str) -> Checkpoint | None:
         alone=_state("alone", round_index, arrays),
         marks={name: (length, digest) for name, (length, digest) in json.loads(header["marks"]).items()},
         run_digest=expected_digest,
+        away_until=arrays["away_until"],
     )
 
 

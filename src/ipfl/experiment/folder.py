@@ -14,8 +14,10 @@ from ipfl.run_folder import EDGE_COLUMNS, LEDGER_COLUMNS, append_lines, write_js
 
 GROWING = ("rounds.jsonl", "edges.csv", "ledger.csv")
 """The files that grow by every round; checkpoints remember how far, and what they held."""
-OWN_FILES = ("config.toml", "environment.json", "summary.json", "report.html", *GROWING)
+OWN_FILES = ("config.toml", "environment.json", "partition.json", "summary.json", "report.html", *GROWING)
 OWN_FOLDERS = ("participants", "checkpoints", "distances")
+OPTIONAL_FOLDERS = ("tracking",)
+"""What a run folder may hold besides: what trackers keep."""
 HEADERS = {
     "rounds.jsonl": b"",
     "edges.csv": f"{','.join(EDGE_COLUMNS)}\n".encode(),
@@ -82,7 +84,7 @@ def check_vacant(folder: Path, force: bool) -> None:
             f"{folder} is not empty: go on with it (--resume {folder}), replace it (--force), or give another --out"
         )
     names = sorted(path.name for path in folder.iterdir())
-    own = {*OWN_FILES, *OWN_FOLDERS, *map(_temporary, OWN_FILES)}
+    own = {*OWN_FILES, *OWN_FOLDERS, *OPTIONAL_FOLDERS, *map(_temporary, OWN_FILES)}
     strangers = [name for name in names if name not in own]
     # environment.json is written first and removed last, so even a run that was cut off at its very start has it
     first = "environment.json"
@@ -103,7 +105,7 @@ def create(folder: Path, config_text: str, environment: dict[str, object]) -> No
             if name != "environment.json":
                 (folder / name).unlink(missing_ok=True)
             (folder / _temporary(name)).unlink(missing_ok=True)
-        for name in OWN_FOLDERS:
+        for name in (*OWN_FOLDERS, *OPTIONAL_FOLDERS):
             if (folder / name).exists():
                 shutil.rmtree(folder / name)
     except OSError as error:

@@ -11,9 +11,12 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from jaxtyping import Bool
 
 from ipfl.config import Config
 from ipfl.data import Task
+from ipfl.data.counts import partition_table
+from ipfl.data.exams import SPLITS
 from ipfl.engines import Engine
 from ipfl.errors import CheckpointError, RunFolderError
 from ipfl.experiment import folder as run_files
@@ -23,6 +26,7 @@ from ipfl.experiment.folder import GrowingFiles
 from ipfl.experiment.records import edge_rows, ledger_rows, round_line, summarise
 from ipfl.experiment.setup import ModelFactory, Setup, set_up
 from ipfl.experiment.take_home import write_take_home
+from ipfl.experiment.withdrawal import WithoutThoseAway, nobody_away, train_alone, withdrawals
 from ipfl.learning import initialised, model_factory
 from ipfl.methods import Round
 from ipfl.run_folder import (
@@ -33,6 +37,7 @@ from ipfl.run_folder import (
     load_run,
     write_distances,
     write_json,
+    write_partition,
 )
 from ipfl.types import EvaluateJob, EvaluateReply, Job, Reply, RoundRecord, State
 
@@ -128,15 +133,22 @@ def _go(
 ) -> Run:
     """Run the rounds that are left, then write what a finished run has."""
     tell: Watcher = watch or (lambda event: None)
+    own = bool(setup.environment["own_task"])
+    write_partition(folder, partition_table(setup.task, setup.config, own=own))
     state = checkpoint.state if checkpoint else setup.method.init()
     alone = checkpoint.alone if checkpoint else setup.alone.init()
     tell(RunStarted(setup.config, setup.participants, folder, state.round_index, state.params.shape[1]))
+    away_until = checkpoint.away_until if checkpoint else nobody_away(len(setup.participants))
     while state.round_index < setup.config.rounds:
         started = perf_counter()
-        state, alone, record, evaluations, seconds = _one_round(setup, state, alone, tell)
+        round_index = state.round_index
+        state, alone, record, evaluations, seconds = _one_round(setup, state, alone, away_until > 0, tell)
+        away_until = withdrawals(
+            setup.config.withdrawal, setup.config.seed, round_index, record.outcome.utilities, away_until
+        )
         seconds["total"] = perf_counter() - started
         event = _write_round(setup, files, folder, record, evaluations, seconds)
-        write_checkpoint(folder, Checkpoint(state, alone, files.marks(), setup.digest))
+        write_checkpoint(folder, Checkpoint(state, alone, files.marks(), setup.digest, away_until))
         tell(event)
     finished = load_run(folder)
     config, task = setup.config, setup.task
@@ -148,9 +160,9 @@ def _go(
 
 
 def _one_round(
-    setup: Setup, state: State, alone: State, tell: Watcher
+    setup: Setup, state: State, alone: State, away: Bool[np.ndarray, "m"], tell: Watcher
 ) -> tuple[State, State, RoundRecord, dict[int, EvaluateReply], dict[str, float]]:
-    """One round of the method and of everybody alone, and the evaluation of both."""
+    """One round of the method and of everybody alone, and the evaluation of both; `away` are the withdrawn."""
     round_index = state.round_index
     lone = setup.config.method == "local"
 
@@ -158,7 +170,9 @@ def _one_round(
         tell(JobsDone(round_index, done, total))
 
     started = perf_counter()
-    next_state, record = drive(setup.method.round(state), setup.engine, progress)
+    engine = WithoutThoseAway(setup.engine, away) if away.any() else setup.engine
+    next_state, record = drive(setup.method.round(state), engine, progress)
+    next_state = train_alone(setup.engine, next_state, round_index, away)
     next_alone = next_state if lone else drive(setup.alone.round(alone), setup.engine)[0]
     trained = perf_counter()
     jobs: list[Job] = [
@@ -166,6 +180,7 @@ def _one_round(
             index,
             np.stack([next_state.params[index], next_alone.params[index]]),
             np.stack([next_state.buffers[index], next_alone.buffers[index]]),
+            SPLITS,
         )
         for index in range(len(next_state.params))
     ]

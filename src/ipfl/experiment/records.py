@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ipfl.data.exams import SPLITS
 from ipfl.errors import check
 from ipfl.run_folder import OPERATOR, Run
 from ipfl.types import EvaluateReply, Participant, RoundRecord
@@ -134,13 +135,17 @@ def summarise(run: Run, participants: Sequence[Participant]) -> Line:
                 "num_examples": participant.num_examples,
                 "valuation": participant.valuation,
                 "export_cost": participant.export_cost,
+                "conduct": participant.conduct,
                 "accuracy": last[index]["accuracy"],
                 "accuracy_alone": last[index]["accuracy_alone"],
+                **chosen_rounds(history),
                 **sums,
                 "imports": sum(entry["imports"] for entry in history),
                 "exports": sum(entry["exports"] for entry in history),
             }
         )
+    honest = [row for row, participant in zip(rows, participants, strict=True) if participant.honest]
+    utilities = [row["utility"] for row in honest]
     return {
         "method": run.config.method,
         "seed": run.config.seed,
@@ -148,6 +153,14 @@ def summarise(run: Run, participants: Sequence[Participant]) -> Line:
         "participants": rows,
         "mean_accuracy": run.rounds[-1]["mean_accuracy"],
         "mean_accuracy_alone": run.rounds[-1]["mean_accuracy_alone"],
+        "protocols": {
+            protocol: {
+                f"mean_accuracy{model}": _mean_of_buyers(participants, rows, f"accuracy_{protocol}{model}")
+                for model in ("", "_alone")
+            }
+            for protocol in ("paper", "held_out")
+        },
+        "mean_utility": math.fsum(utilities) / len(utilities) if utilities else None,
         "total_utility": math.fsum(row["utility"] for row in rows),
         "total_welfare": math.fsum(line["welfare"] for line in run.rounds),
         "individually_rational": _individually_rational(run, participants),
@@ -157,6 +170,30 @@ def summarise(run: Run, participants: Sequence[Participant]) -> Line:
             for key in ("train", "evaluate", "market", "total")
         },
     }
+
+
+def chosen_rounds(history: Sequence[Line]) -> Line:
+    """One participant's accuracies in both protocols, with the market and alone, each with its own best round.
+
+    `paper`: the best round on the common test set, as measured there. `held_out`: the first round that was best on
+    the validation split, as measured on the test split; the last round where there is no validation split.
+    """
+    result: Line = {}
+    for model in ("", "_alone"):
+        common = [entry[f"accuracy{model}_common"] for entry in history]
+        validation = [entry[f"accuracy{model}_validation"] for entry in history]
+        best, held = _first_best(common), _first_best(validation)
+        held = len(history) - 1 if held is None else held
+        result[f"accuracy_paper{model}"] = None if best is None else common[best]
+        result[f"accuracy_held_out{model}"] = history[held][f"accuracy{model}"]
+        if not model:
+            result["round_paper"], result["round_held_out"] = best, held
+    return result
+
+
+def _first_best(values: Sequence[float | None]) -> int | None:
+    known = [(value, -index) for index, value in enumerate(values) if value is not None]
+    return -max(known)[1] if known else None
 
 
 def imbalance(run: Run) -> float:
@@ -187,14 +224,15 @@ def _individually_rational(run: Run, participants: Sequence[Participant]) -> boo
 
 
 def _measured(evaluation: EvaluateReply | None) -> Line:
-    if evaluation is None:
-        return dict.fromkeys(("accuracy", "loss", "accuracy_alone", "loss_alone"))
-    return {
-        "accuracy": float(evaluation.accuracy[0]),
-        "loss": _finite(evaluation.loss[0]),
-        "accuracy_alone": float(evaluation.accuracy[1]),
-        "loss_alone": _finite(evaluation.loss[1]),
-    }
+    """Accuracy and loss on the participant's own test split, and accuracy on the splits of the other protocols."""
+    measured: Line = {}
+    for row, model in enumerate(("", "_alone")):
+        for column, split in enumerate(SPLITS):
+            found = None if evaluation is None else _finite(evaluation.accuracy[row, column])
+            measured[f"accuracy{model}" + ("" if split == "test" else f"_{split}")] = found
+        test = SPLITS.index("test")
+        measured[f"loss{model}"] = None if evaluation is None else _finite(evaluation.loss[row, test])
+    return measured
 
 
 def _mean_of_buyers(participants: Sequence[Participant], entries: Sequence[Line], key: str) -> float | None:

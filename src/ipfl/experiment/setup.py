@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from ipfl.config import Config
-from ipfl.data import Task, load_task
+from ipfl.data import Task, load_task, model_of_task
 from ipfl.engines import Engine, InProcessEngine
 from ipfl.errors import ConfigError
 from ipfl.experiment.checkpoint import run_digest
 from ipfl.learning import choose_model, model_factory
-from ipfl.methods import Federation, Local, Method, find_method
+from ipfl.methods import Federation, Local, Method, build_method, find_method, hyper_parameters
 from ipfl.participants import participant, read_participants, resolve_rows
 from ipfl.run_folder import OPERATOR
 from ipfl.types import Participant
@@ -69,7 +69,8 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
     Raises:
       ConfigError, DataError, EngineError: before anything is trained or written.
     """
-    find_method(config.method)
+    for name in (config.method, *config.methods):
+        find_method(name)
     config = resolve_participants_file(config)
     if config.data is not None:  # the run folder must find it again from any working directory
         config = config.model_copy(update={"data": str(Path(config.data).absolute())})
@@ -79,7 +80,8 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
         raise ConfigError(
             "this run trains a model of its own: call ipfl.run(..., model=...) or ipfl.resume(..., model=...) in Python"
         )
-    name = CUSTOM if model else choose_model(config.model, task.input_shape)
+    of_task = None if own_task else model_of_task(config)
+    name = CUSTOM if model else choose_model(config.model, task.input_shape, of_task)
     rows = resolve_rows(
         config,
         [entry.participant_id for entry in task.participants],
@@ -90,17 +92,29 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
             f"a participant may not be called {OPERATOR!r}: that is the account that pays subsidies"
         )
     factory = model or model_factory(name, task.input_shape, len(task.class_names))
-    engine = InProcessEngine(task, factory, config.training, config.seed, config.engine.workers)
+    engine = InProcessEngine(
+        task,
+        factory,
+        config.training,
+        config.seed,
+        config.engine.workers,
+        config.evaluation.common_examples_max,
+    )
     participants = tuple(
         participant(row, int(count)) for row, count in zip(rows, engine.num_examples, strict=True)
     )
     theta_0, buffers_0 = engine.initial()
-    federation = Federation(participants, theta_0, buffers_0, config.market, config.seed)
+    own_validation = all(entry.validation is not None for entry in task.participants)
+    federation = Federation(
+        participants, theta_0, buffers_0, config.market, config.seed, own_validation=own_validation
+    )
+    method = build_method(config.method, federation, config.methods.get(config.method, {}))
     allocation, payment = federation.rule
     config = config.model_copy(
         update={
             "task": task.name,
             "model": name,
+            "methods": _settings_in_force(config.method, method),
             "participants": type(config.participants)(rows=rows),
             "market": config.market.model_copy(
                 update={"rule": None, "allocation": allocation, "payment": payment}
@@ -124,5 +138,10 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
         "input_shape": list(task.input_shape),
         "class_names": list(task.class_names),
     }
-    method = find_method(config.method)(federation)
     return Setup(config, task, engine, method, Local(federation), participants, environment)
+
+
+def _settings_in_force(name: str, method: Method) -> dict[str, dict[str, Any]]:
+    """The hyper-parameters of the method that runs, those left at their defaults too."""
+    values = {key: getattr(method, key) for key in hyper_parameters(type(method))}
+    return {name: values} if values else {}

@@ -1,6 +1,6 @@
 """Models, local training, evaluation and proxies. PyTorch; knows nothing of money."""
 
-from ipfl.learning.evaluate import evaluate
+from ipfl.learning.evaluate import evaluate, examine
 from ipfl.learning.local_update import batch_plan, train
 from ipfl.learning.models import MODELS, ModelFactory, choose_model, initialised, model_factory
 from ipfl.learning.proxy import proxies
@@ -13,6 +13,7 @@ __all__ = [
     "batch_plan",
     "choose_model",
     "evaluate",
+    "examine",
     "initialised",
     "model_factory",
     "proxies",

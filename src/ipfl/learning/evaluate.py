@@ -1,6 +1,8 @@
 """Accuracy and cross-entropy of a model on held examples."""
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float32
 from torch.nn.functional import cross_entropy
 
 from ipfl.learning.vectors import FlatModel
@@ -8,15 +10,22 @@ from ipfl.learning.vectors import FlatModel
 BATCH = 1024
 
 
-def evaluate(model: FlatModel, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy in [0, 1] of the parameters that `model` holds."""
+def examine(
+    model: FlatModel, x: torch.Tensor, y: torch.Tensor
+) -> tuple[Float32[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """Cross-entropy of every example, and whether the likeliest class is the right one."""
     model.module.eval()
-    loss = torch.zeros((), dtype=torch.float64)
-    correct = 0
+    losses, correct = [], []
     with torch.inference_mode():
         for start in range(0, len(y), BATCH):
             logits = model.module(x[start : start + BATCH])
             labels = y[start : start + BATCH]
-            loss += cross_entropy(logits, labels, reduction="sum")
-            correct += int((logits.argmax(1) == labels).sum())
-    return float(loss) / len(y), correct / len(y)
+            losses.append(cross_entropy(logits, labels, reduction="none"))
+            correct.append(logits.argmax(1) == labels)
+    return torch.cat(losses).numpy(), torch.cat(correct).numpy()
+
+
+def evaluate(model: FlatModel, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy in [0, 1] of the parameters that `model` holds."""
+    losses, correct = examine(model, x, y)
+    return float(losses.mean(dtype=np.float64)), int(correct.sum()) / len(y)

@@ -3,6 +3,8 @@
 The pull lam/(2 eta) * ||theta - z||^2 enters as its gradient, pull * (theta - z) with pull = lam / eta.
 """
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float32
@@ -41,11 +43,13 @@ def train(
     training: TrainingConfig,
     centre: Float32[np.ndarray, "p"] | None,
     pull: float,
+    direction: Float32[np.ndarray, "p"] | None = None,
+    align: float = 0.0,
 ) -> float:
     """Take one SGD step per batch from the parameters that `model` holds.
 
-    Each step: g = grad L + weight_decay * theta + pull * (theta - centre); u = momentum * u + g; theta -= lr * u.
-    The momentum u starts at zero every round.
+    Each step: g = grad L + weight_decay * theta + pull * (theta - centre) - align * grad cos(theta, direction);
+    u = momentum * u + g; theta -= lr * u. The momentum u starts at zero every round.
 
     Args:
       model: holds the starting parameters; left with the trained ones.
@@ -55,12 +59,17 @@ def train(
       training: learning rate, momentum, weight decay.
       centre: the proxy z, or None for no pull.
       pull: lam / eta.
+      direction: what theta is kept aligned with, or None.
+      align: weight of the cosine between theta and the direction, which is raised.
     Returns:
-      Mean cross-entropy over the steps (without the pull).
+      Mean cross-entropy over the steps (without pull and alignment); NaN where there are no steps.
     """
+    if not batches:
+        return math.nan
     theta, grad = model.theta, model.grad
     momentum = torch.zeros_like(theta)
     target = None if centre is None else torch.from_numpy(centre)
+    along = None if direction is None or align == 0 else torch.from_numpy(direction)
     total = torch.zeros((), dtype=torch.float64)
     model.module.train()
     for batch in batches:
@@ -71,7 +80,19 @@ def train(
         grad.add_(theta, alpha=training.weight_decay)
         if target is not None:
             grad.add_(theta - target, alpha=pull)
+        if along is not None:
+            grad.add_(cosine_gradient(theta, along), alpha=-align)
         momentum.mul_(training.momentum).add_(grad)
         theta.sub_(momentum, alpha=training.lr)
         total += loss.detach()
     return float(total) / len(batches)
+
+
+def cosine_gradient(theta: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    """Gradient of cos(theta, direction) by theta; zero where either has no direction."""
+    norm, other = theta.norm(), direction.norm()
+    if not norm * other > 0:
+        return torch.zeros_like(theta)
+    towards = direction / (norm * other)
+    gradient: torch.Tensor = towards - theta * (torch.dot(theta, towards) / norm**2)
+    return gradient

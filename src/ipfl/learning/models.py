@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ipfl.errors import ConfigError
+from ipfl.learning.architectures import lstm, resnet20, simple_cnn
 from ipfl.seeding import torch_seed
 
 ModelFactory = Callable[[], nn.Module]
@@ -45,18 +46,27 @@ def cnn(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(channels * height * width, num_classes))
 
 
-MODELS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {"mlp": mlp, "cnn": cnn}
+MODELS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "simple_cnn": simple_cnn,
+    "resnet20": resnet20,
+    "lstm": lstm,
+}
 """Every named model: a function of the input shape and the number of classes."""
 
 
-def choose_model(name: str, input_shape: tuple[int, ...]) -> str:
-    """The model that `auto` stands for: images get a CNN, vectors an MLP.
+def choose_model(name: str, input_shape: tuple[int, ...], of_task: str | None = None) -> str:
+    """The model that `auto` stands for: the task's own (`of_task`), else a CNN for images, an MLP for vectors.
 
-    >>> choose_model("auto", (1, 8, 8)), choose_model("auto", (30,))
-    ('cnn', 'mlp')
+    Raises:
+      ConfigError: an unknown name.
+
+    >>> choose_model("auto", (1, 8, 8)), choose_model("auto", (30,)), choose_model("auto", (80,), of_task="lstm")
+    ('cnn', 'mlp', 'lstm')
     """
     if name == "auto":
-        return "cnn" if len(input_shape) == 3 else "mlp"
+        return of_task or ("cnn" if len(input_shape) == 3 else "mlp")
     if name not in MODELS:
         raise ConfigError(f"unknown model {name!r}; known: auto, {', '.join(MODELS)}")
     return name

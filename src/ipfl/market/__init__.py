@@ -8,6 +8,7 @@ from ipfl.market.clearing import WellBeing, clear, well_being
 from ipfl.market.curves import Logarithmic, PowerLaw, SquareRoot, make_curve
 from ipfl.market.distance import cosine_distances
 from ipfl.market.gain import gain, threshold
+from ipfl.market.given_graph import by_the_truth, without_payments
 from ipfl.market.quoting import Purchase, Quote, QuoteRange, Sale, quote, quote_range
 from ipfl.market.rules import RULES, Rule, check_rules, resolve_rule
 from ipfl.types.market import Bids, GainCurve, Outcome
@@ -28,6 +29,7 @@ __all__ = [
     "SquareRoot",
     "WellBeing",
     "audit",
+    "by_the_truth",
     "check_rules",
     "clear",
     "cosine_distances",
@@ -38,4 +40,5 @@ __all__ = [
     "resolve_rule",
     "threshold",
     "well_being",
+    "without_payments",
 ]

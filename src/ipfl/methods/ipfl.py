@@ -5,58 +5,86 @@
 update and what is paid; what was bought pulls the buyer's next local training through a proxy.
 """
 
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 
 from ipfl.learning import proxies
 from ipfl.market.distance import cosine_distances
-from ipfl.methods.base import Federation, Round, initial_state, publish, receive, train_jobs
+from ipfl.methods.base import Federation, Round, initial_state
+from ipfl.methods.checks import refuse
 from ipfl.methods.clearing import clear_present
+from ipfl.methods.steps import mixed, publish, receive, train_jobs
 from ipfl.types import RoundRecord, State
 
+USES = ("proxy", "average")
 
+
+@dataclass(frozen=True)
 class Ipfl:
-    """The method of the paper, under any pair of market rules."""
+    """The method of the paper, under any pair of market rules; lam and eta are the market's.
 
-    def __init__(self, federation: Federation):
-        self.federation = federation
+    `use` says what a buyer does with what it bought. "proxy" (the paper): its own model goes on training, pulled
+    to the proxy z_i. "average": the next round starts from the mean of its own and the bought models, by
+    numbers of examples, without a pull.
+    """
+
+    federation: Federation
+    use: str = "proxy"
+
+    def __post_init__(self) -> None:
+        if self.use not in USES:
+            refuse(self, f"use = {self.use!r}, expected {' or '.join(map(repr, USES))}")
 
     def init(self) -> State:
-        """Everybody at theta_0; no proxies yet, so no pull in round 0."""
+        """Everybody at theta_0; nothing bought yet, so no pull in round 0."""
         start = initial_state(self.federation)
-        m = self.federation.m
-        arrays = {"proxies": np.zeros_like(start.params), "has_proxy": np.zeros(m, dtype=bool)}
-        return State(start.round_index, start.params, start.buffers, arrays)
+        if self.use == "average":
+            return initial_state(self.federation, start=start.params)
+        none = np.zeros(self.federation.m, dtype=bool)
+        return initial_state(self.federation, proxies=np.zeros_like(start.params), has_proxy=none)
 
     def round(self, state: State) -> Round:
-        """Train with the pull, measure distances, clear the market, move the proxies."""
+        """Train, measure distances, clear the market, and make use of what was bought."""
         federation, market = self.federation, self.federation.market
-        pull = market.lam / market.eta
-        replies = yield train_jobs(state, state.arrays["proxies"], state.arrays["has_proxy"], pull)
-        trained = receive(state, replies)
+        if self.use == "average":
+            jobs = train_jobs(federation, state, state.arrays["start"])
+        else:
+            centres, has_proxy = state.arrays["proxies"], state.arrays["has_proxy"]
+            jobs = train_jobs(
+                federation, state, centres=centres, has_centre=has_proxy, pull=market.lam / market.eta
+            )
+        trained = receive(state, (yield jobs))
 
         started = perf_counter()
         updates = trained.params - federation.theta_0
-        published = publish(federation, updates, state.round_index)
+        published, trained = publish(federation, trained, updates, state.round_index)
         distance = cosine_distances(published)
-        bids = federation.bids()
-        outcome, distance = clear_present(bids, distance, trained.present, market.lam, *federation.rule)
+        bids, present = federation.bids, trained.present
+        outcome, distance = clear_present(
+            bids, federation.truth, distance, present, market.lam, *federation.rule
+        )
         edge_weights = np.where(
             outcome.allocation, bids.num_examples[None, :] / bids.num_examples[:, None], 0.0
         )
-        centres = proxies(trained.params, updates, published, edge_weights, market.eta)
-        seconds = perf_counter() - started
-
+        if self.use == "average":
+            shares = (edge_weights + np.eye(federation.m)) / (1.0 + edge_weights.sum(axis=1, keepdims=True))
+            others = shares * (1.0 - np.eye(federation.m))
+            own = np.diagonal(shares)[:, None] * trained.params
+            start = (own + mixed(others, federation.theta_0 + published)).astype(np.float32)
+            arrays = {"start": np.where(present[:, None], start, state.arrays["start"])}
+        else:
+            centres = proxies(trained.params, updates, published, edge_weights, market.eta)
+            arrays = {"proxies": centres, "has_proxy": present | state.arrays["has_proxy"]}
         record = RoundRecord(
             round_index=state.round_index,
-            present=trained.present,
+            present=present,
             train_loss=trained.loss,
             bids=bids,
             distance=distance,
             outcome=outcome,
-            market_seconds=seconds,
+            market_seconds=perf_counter() - started,
             refusals=trained.refusals,
         )
-        arrays = {"proxies": centres, "has_proxy": trained.present | state.arrays["has_proxy"]}
         return State(state.round_index + 1, trained.params, trained.buffers, arrays), record

@@ -1,18 +1,19 @@
 """Local training only: everybody alone. The yardstick of individual rationality."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from ipfl.market.distance import cosine_distances
-from ipfl.methods.base import Federation, Round, initial_state, receive, train_jobs
-from ipfl.methods.clearing import clear_present
-from ipfl.types import Bids, RoundRecord, State
+from ipfl.methods.base import Federation, Round, initial_state
+from ipfl.methods.steps import bill, receive, train_jobs
+from ipfl.types import State
 
 
+@dataclass(frozen=True)
 class Local:
     """No market: nobody buys, sells or pays."""
 
-    def __init__(self, federation: Federation):
-        self.federation = federation
+    federation: Federation
 
     def init(self) -> State:
         """Everybody at theta_0."""
@@ -20,18 +21,8 @@ class Local:
 
     def round(self, state: State) -> Round:
         """Train, and trade nothing."""
-        trained = receive(state, (yield train_jobs(state)))
-        bids = self.federation.bids()
-        idle = Bids(bids.num_examples, np.zeros_like(bids.valuation), bids.export_cost)
-        distance = cosine_distances(trained.params - self.federation.theta_0)
-        outcome, distance = clear_present(idle, distance, trained.present, 0.0, *self.federation.rule)
-        record = RoundRecord(
-            round_index=state.round_index,
-            present=trained.present,
-            train_loss=trained.loss,
-            bids=bids,
-            distance=distance,
-            outcome=outcome,
-            refusals=trained.refusals,
-        )
+        trained = receive(state, (yield train_jobs(self.federation, state)))
+        updates = trained.params - self.federation.theta_0
+        nobody = np.zeros((self.federation.m, self.federation.m), dtype=bool)
+        record = bill(self.federation, state, trained, updates, nobody)
         return State(state.round_index + 1, trained.params, trained.buffers), record

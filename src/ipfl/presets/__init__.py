@@ -76,5 +76,6 @@ def _drop_shares(tables: dict[str, Any]) -> None:
     Who takes part with own data is honest and trades, unless said otherwise by --set or in a file of one's own.
     """
     tables.pop("partition", None)
+    tables.pop("task_settings", None)
     for key in ("count", "prefix", "buyers", "sellers", "attackers", "attack"):
         tables.get("participants", {}).pop(key, None)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ipfl.report.payload import payload
+from ipfl.report.shares import shares_view
 from ipfl.report.summary import participant_table, settled, verdict
 from ipfl.report.view import view
-from ipfl.run_folder import Run, load_run, write_text
+from ipfl.run_folder import Run, load_run, read_partition, write_text
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("core", "graph", "charts", "tables", "start")
@@ -45,6 +46,7 @@ def render_page(run: Run) -> str:
     )
     run = settled(run)
     data = payload(run)
+    partition = read_partition(run.path)
     style, charts = _asset("templates/page.css"), _asset("vendor/echarts.min.js")
     script = _script()
     policy = (
@@ -54,6 +56,7 @@ def render_page(run: Run) -> str:
     return environment.get_template("page.html").render(
         page=data,
         view=view(run, verdict(run), participant_table(run)),
+        shares=None if partition is None else shares_view(partition),
         data=embedded(data),
         style=style,
         script=script,

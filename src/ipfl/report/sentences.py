@@ -18,7 +18,7 @@ class Point:
 
 def points(facts: Verdict) -> tuple[Point, ...]:
     """The verdict as sentences."""
-    always = (_progress(facts), _accuracy(facts), _rationality(facts), _money(facts))
+    always = (_progress(facts), _accuracy(facts), *_protocols(facts), _rationality(facts), _money(facts))
     return (*always, _attack(facts)) if facts.attackers else always
 
 
@@ -48,6 +48,30 @@ def _accuracy(facts: Verdict) -> Point:
     tone = "good" if len(facts.better) > len(facts.worse) else "bad" if facts.worse else "neutral"
     figure = f"{len(facts.better)} of {counted}"
     return Point("accuracy", tone, "Better off than alone", figure, f"{sentence}.")
+
+
+PROTOCOLS = {
+    "held_out": "own test examples, in the round that own validation examples chose",
+    "paper": "one common test set weighted by own classes, in the best round on it (the paper's protocol)",
+}
+
+
+def _protocols(facts: Verdict) -> tuple[Point, ...]:
+    """Mean accuracies of a finished run when the round is chosen, by both protocols."""
+    known = {
+        name: means
+        for name, means in (facts.protocols or {}).items()
+        if name in PROTOCOLS and None not in means.values()
+    }
+    if not known:
+        return ()
+    parts = [
+        f"{means['mean_accuracy']:.1%} against {means['mean_accuracy_alone']:.1%} alone on {PROTOCOLS[name]}"
+        for name, means in known.items()
+    ]
+    figure = ", ".join(f"{means['mean_accuracy']:.1%}" for means in known.values())
+    sentence = f"With the best round chosen: {'; '.join(parts)}."
+    return (Point("protocols", "neutral", "Best rounds", figure, sentence),)
 
 
 def _rationality(facts: Verdict) -> Point:

@@ -42,7 +42,8 @@ class Verdict:
     """The facts that decide whether a run went well.
 
     `buyers` are the honest participants that buy (traders and buyers). `better`, `equal` and `worse`
-    split those of them whose accuracy is known by their accuracy against training alone.
+    split those of them whose accuracy is known by their accuracy against training alone. `protocols` are the
+    summary's, in a finished run.
     """
 
     finished: bool
@@ -63,6 +64,7 @@ class Verdict:
     unexplained: float
     attackers: tuple[Sales, ...]
     num_trades: int
+    protocols: dict[str, dict[str, float | None]] | None = None
 
     @property
     def balanced(self) -> bool:
@@ -134,6 +136,7 @@ def verdict(run: Run) -> Verdict:
         unexplained=_unexplained(run),
         attackers=tuple(_sales(run, row["id"]) for row in table if row["kind"] == "attacker"),
         num_trades=len(run.edges),
+        protocols=run.summary.get("protocols") if run.summary else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ipfl.methods.registry import WITH_A_MARKET
 from ipfl.report.sentences import points
 from ipfl.report.summary import Verdict, num_decimals, total
 from ipfl.run_folder import Run
@@ -90,6 +91,8 @@ def _cells(row: dict[str, Any], decimals: int) -> list[tuple[str, float | None]]
 
 
 def _pricing(run: Run) -> str:
+    if run.config.method not in WITH_A_MARKET:
+        return f"Method {run.config.method} has no market: it uses whose model it wants, and nobody pays."
     market = run.config.market
     return _PRICING.get(market.payment or _RULES.get(market.rule or "", ""), "")
 
@@ -97,6 +100,8 @@ def _pricing(run: Run) -> str:
 def _facts(run: Run, count: int) -> list[str]:
     market = run.config.market
     rules = market.rule or f"{market.allocation} allocation, {market.payment} payment"
+    if run.config.method not in WITH_A_MARKET:
+        rules = "no market, nobody pays"
     facts = [
         run.config.task,
         f"{count} participant{'' if count == 1 else 's'}",

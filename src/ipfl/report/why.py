@@ -1,7 +1,7 @@
 """Why each model was bought, and why the others were not, in one round of a run.
 
-The numbers are those of the bids of that round: G_i(S) = sqrt(K_i/N_i) - sqrt(K_i/n), n = N_i + the examples
-behind S, and friction lam * d_ij * N_j / N_i.
+The numbers are those of the bids of that round: G_i(S), by the buyer's gain curve, n = N_i + the examples behind S,
+and friction lam * d_ij * N_j / N_i.
 """
 
 import math
@@ -12,7 +12,10 @@ import numpy as np
 
 from ipfl.config import PROHIBITIVE_COST
 from ipfl.errors import RunFolderError
+from ipfl.methods.gain_curves import curves_of
+from ipfl.methods.registry import WITH_A_MARKET
 from ipfl.run_folder import Run
+from ipfl.types import GainCurve
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def trades(run: Run, round_index: int) -> list[Trade]:
         for row in run.ledger
         if row["round_index"] == round_index and row["purpose"] == "sale"
     }
-    bought = _bought(edges)
+    bought, curves = _bought(edges), curves_of(run.config)
     found = []
     for edge in edges:
         buyer, seller = bids[edge["buyer"]], bids[edge["seller"]]
@@ -94,7 +97,7 @@ def trades(run: Run, round_index: int) -> list[Trade]:
                 distance=edge["distance"],
                 payment=edge["payment"],
                 paid=paid.get((edge["buyer"], edge["seller"]), 0.0),
-                marginal_gain=_added(buyer, others, seller["num_examples"]),
+                marginal_gain=_added(buyer, others, seller["num_examples"], curves[edge["buyer"]]),
                 friction=_friction(run, edge["distance"], buyer, seller),
                 export_cost=seller["export_cost"],
             )
@@ -103,12 +106,14 @@ def trades(run: Run, round_index: int) -> list[Trade]:
 
 
 def not_bought(run: Run, round_index: int) -> list[NotBought]:
-    """Every ordered pair that did not trade in a round, with the reason.
+    """Every ordered pair that did not trade in a round, with the reason; none where no market decided.
 
     Raises:
       RunFolderError: the distances of the round are missing or damaged.
     """
-    bids = _bids(run, round_index)
+    if run.config.method not in WITH_A_MARKET:
+        return []
+    bids, curves = _bids(run, round_index), curves_of(run.config)
     distances = run.distances(round_index)
     ids = run.participant_ids
     if distances.shape != (len(ids), len(ids)):
@@ -129,7 +134,7 @@ def not_bought(run: Run, round_index: int) -> list[NotBought]:
                 known = distance if np.isfinite(distance) else None
                 found.append(NotBought(buyer, seller, blocked or "seller_absent", known, None, None))
                 continue
-            adds = _added(bids[buyer], imported, bids[seller]["num_examples"])
+            adds = _added(bids[buyer], imported, bids[seller]["num_examples"], curves[buyer])
             cost = bids[seller]["export_cost"] + _friction(run, distance, bids[buyer], bids[seller])
             reason = "costs_more" if adds <= cost else "passed_over"
             found.append(NotBought(buyer, seller, reason, distance, adds, cost))
@@ -167,10 +172,10 @@ def _blocked(
     return "not_for_sale" if seller["export_cost"] >= PROHIBITIVE_COST else None
 
 
-def _added(buyer: dict[str, Any], imported: int, more: int) -> float:
+def _added(buyer: dict[str, Any], imported: int, more: int, curve: GainCurve) -> float:
     """What `more` examples add to a buyer's gain when it already imports `imported`."""
-    valuation, before = buyer["valuation"], buyer["num_examples"] + imported
-    return math.sqrt(valuation / before) - math.sqrt(valuation / (before + more))
+    before = buyer["num_examples"] + imported
+    return math.sqrt(buyer["valuation"]) * float(curve.gain(before, more))
 
 
 def _friction(run: Run, distance: float, buyer: dict[str, Any], seller: dict[str, Any]) -> float:

@@ -1,7 +1,7 @@
 """Frozen records that cross layers; they hold data and check it, and do nothing else."""
 
-from ipfl.types.market import Bids, Outcome
-from ipfl.types.participants import Participant, ParticipantKind
+from ipfl.types.market import Bids, GainCurve, Outcome
+from ipfl.types.participants import Misreport, Participant, ParticipantKind
 from ipfl.types.rounds import (
     EvaluateJob,
     EvaluateReply,
@@ -18,7 +18,9 @@ __all__ = [
     "Bids",
     "EvaluateJob",
     "EvaluateReply",
+    "GainCurve",
     "Job",
+    "Misreport",
     "MissingReply",
     "Outcome",
     "Participant",

@@ -14,11 +14,26 @@ class ParticipantKind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Misreport:
+    """A false bid: what is reported is each factor times the truth; 1 is the truth."""
+
+    num_examples: float = 1.0
+    valuation: float = 1.0
+    export_cost: float = 1.0
+
+    @property
+    def truthful(self) -> bool:
+        """Whether nothing is misreported."""
+        return self == Misreport()
+
+
+@dataclass(frozen=True)
 class Participant:
     """The truth about one participant.
 
     `valuation` is K >= 0 [gain^2 * examples], `export_cost` c >= 0 [gain units per buyer served],
-    `conduct` names what it does to the update it publishes ("honest" does nothing).
+    `conduct` names what it does to the update it publishes ("honest" does nothing), `misreport` what it does to
+    its bid; `gain_curve` is its own, if it is not the market's.
     """
 
     participant_id: str
@@ -27,6 +42,8 @@ class Participant:
     valuation: float
     export_cost: float
     conduct: str = "honest"
+    misreport: Misreport = Misreport()
+    gain_curve: str | None = None
 
     @property
     def honest(self) -> bool:

@@ -13,7 +13,8 @@ from ipfl.types.market import Bids, Outcome
 class TrainJob:
     """Train one participant's model on its own data.
 
-    Minimises cross-entropy + pull/2 * ||theta - centre||^2 from `params`; no centre, no pull.
+    Minimises cross-entropy + pull/2 * ||theta - centre||^2 - align * cos(theta, direction) from `params`; no
+    centre, no pull; no direction, nothing to align with. `steps` instead of the configured number; 0 trains not.
     """
 
     participant: int
@@ -22,6 +23,9 @@ class TrainJob:
     buffers: Float32[np.ndarray, "b"]
     centre: Float32[np.ndarray, "p"] | None = None
     pull: float = 0.0
+    direction: Float32[np.ndarray, "p"] | None = None
+    align: float = 0.0
+    steps: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,21 +40,21 @@ class TrainReply:
 
 @dataclass(frozen=True, eq=False)
 class EvaluateJob:
-    """Evaluate k models on one split ("train", "validation" or "test") of one participant's data."""
+    """Evaluate k models on s of one participant's splits: "train", "validation", "test" or "common"."""
 
     participant: int
     params: Float32[np.ndarray, "k p"]
     buffers: Float32[np.ndarray, "k b"]
-    split: str = "test"
+    splits: tuple[str, ...] = ("test",)
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluateReply:
-    """Mean cross-entropy and accuracy in [0, 1] of each of the k models."""
+    """Mean cross-entropy and accuracy in [0, 1] of each model on each split; NaN where there is no such split."""
 
     participant: int
-    loss: Float[np.ndarray, "k"]
-    accuracy: Float[np.ndarray, "k"]
+    loss: Float[np.ndarray, "k s"]
+    accuracy: Float[np.ndarray, "k s"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class RoundRecord:
     """What one round did; the experiment bills it and writes it to the run folder.
 
     `present` are the participants whose reply was usable; `bids`, `distance` and `outcome` cover all m,
-    with absent participants trading with nobody (their distances are NaN).
+    with absent participants trading with nobody (their distances are NaN). `bids` is what was reported, `outcome`
+    is judged by the truth.
     """
 
     round_index: int

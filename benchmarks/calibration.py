@@ -1,0 +1,162 @@
+"""Does a calibration predict what twice the data brings? On the digits, against the truth.
+
+    python benchmarks/calibration.py [--splits 0-4] [--models cnn,mlp]
+
+For every split one participant gets 629 of the 1,797 digits, of which a calibration trains on 440 at most. It predicts
+the accuracy with 880. The truth: the 629 and 251 more are trained on and all 917 that the calibration never saw are
+tested on, five times with other 251 and other initial weights. Prints a table and writes
+benchmarks/results/calibration.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from ipfl.calibration.calibrate import calibrate, check_on_half
+from ipfl.calibration.examples import pooled_examples
+from ipfl.calibration.learning_curve import Subset, train_on
+from ipfl.comparison.grid import parse_seeds
+from ipfl.config import Config
+from ipfl.data.prepare import stratified_split
+from ipfl.seeding import generator
+
+RESULTS = Path(__file__).parent / "results" / "calibration.json"
+OWN_FRACTION = 0.35
+TRUTHS = 5
+WORTH = 100.0
+"""Of a point of accuracy, in money."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--splits", default="0-4")
+    parser.add_argument("--models", default="cnn,mlp")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--show", action="store_true", help="print the stored figures again, measure nothing")
+    options = parser.parse_args()
+    if options.show:
+        print("\n".join(markdown(json.loads(options.out.read_text(encoding="utf-8"))["rows"])))
+        return
+    rows = []
+    for model in options.models.split(","):
+        for split in parse_seeds(options.splits):
+            rows.append(measure(model, split))
+            print(sentence(rows[-1]), flush=True)
+    facts = {
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cores": os.cpu_count(),
+        "worth_per_point": WORTH,
+    }
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(facts | {"rows": rows}, indent=2) + "\n", encoding="utf-8")
+    print()
+    print("\n".join(markdown(rows)))
+
+
+def measure(model: str, split: int) -> dict[str, object]:
+    """One participant: what its calibration predicts, and what twice its data gives."""
+    config = Config(task="digits", model=model)
+    pool = pooled_examples(config)
+    others, own = stratified_split(pool.y, OWN_FRACTION, generator(split, -1, 0, "partition"))
+    examples = replace(pool, participant_id=f"split-{split}", x=pool.x[own], y=pool.y[own])
+    started = time.perf_counter()
+    found = calibrate(examples, WORTH, config)
+    seconds = time.perf_counter() - started
+    now, twice = found.worth.num_examples, 2 * found.worth.num_examples
+    subsets = [twice_the_data(split, truth, own, others, twice - len(own)) for truth in range(TRUTHS)]
+    trained = train_on(pool, subsets, config)
+    errors = np.array([error for error, _ in trained])
+    predicted, half = found.fit.error(twice), check_on_half(found.measured)
+    points = [100 * value for value in found.fit.improvement(now, now)]
+    true_points = 100 * (found.fit.error(now).value - errors.mean())
+    return {
+        "model": model,
+        "split": split,
+        "now": now,
+        "accuracy_now": 1 - float(found.measured.mean_errors[-1]),
+        "predicted": 1 - predicted.value,
+        "predicted_low": 1 - predicted.high,
+        "predicted_high": 1 - predicted.low,
+        "true": 1 - float(errors.mean()),
+        "true_ci": float(stats.t.ppf(0.975, TRUTHS - 1) * errors.std(ddof=1) / np.sqrt(TRUTHS)),
+        "held": bool(predicted.low <= errors.mean() <= predicted.high),
+        "points": points[0],
+        "points_low": points[1],
+        "points_high": points[2],
+        "true_points": float(true_points),
+        "exponent": found.fit.curve.exponent,
+        "floor": found.fit.curve.floor,
+        "valuation": found.worth.valuation,
+        "square_root_off_share": found.worth.square_root_off_share,
+        "half_off": half.off,
+        "half_held": half.held,
+        "unsettled": found.measured.unsettled + sum(not settled for _, settled in trained),
+        "seconds": seconds,
+    }
+
+
+def twice_the_data(split: int, truth: int, own: np.ndarray, others: np.ndarray, more: int) -> Subset:
+    """The participant's rows and so many of the others; tested on the rows that are left."""
+    shuffled = generator(split, truth, 0, "partition").permutation(others)
+    return Subset(1000 + 10 * split + truth, np.concatenate([own, shuffled[:more]]), np.sort(shuffled[more:]))
+
+
+def sentence(row: dict[str, object]) -> str:
+    """One line while the benchmark goes on."""
+    return (
+        f"{row['model']}, split {row['split']}: {row['accuracy_now']:.2%} now, predicted {row['predicted']:.2%}, "
+        f"true {row['true']:.2%}, {row['seconds']:.0f} s"
+    )
+
+
+def markdown(rows: list[dict[str, object]]) -> list[str]:
+    """The table of docs/calibration.md."""
+    lines = [
+        "| model | split | accuracy now | predicted at twice the data (95 %) | true (95 %) | off by, points | held |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['model']} | {row['split']} | {row['accuracy_now']:.2%} "
+            f"| {row['predicted']:.2%} ({row['predicted_low']:.2%} to {row['predicted_high']:.2%}) "
+            f"| {row['true']:.2%} ± {row['true_ci']:.2%} "
+            f"| {100 * (row['predicted'] - row['true']):+.2f} | {'yes' if row['held'] else 'no'} |"
+        )
+    lines += [
+        "",
+        "| model | mean error of the prediction, points | of its size | held "
+        "| points gained, predicted | true | their error held | half check held | K | square root off | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == model]
+        off = np.array([100 * (row["predicted"] - row["true"]) for row in mine])
+        inside = [row["points_low"] <= row["true_points"] <= row["points_high"] for row in mine]
+        lines.append(
+            f"| {model} | {off.mean():+.2f} | {np.abs(off).mean():.2f} "
+            f"| {sum(row['held'] for row in mine)} of {len(mine)} "
+            f"| {mean(mine, 'points'):.2f} | {mean(mine, 'true_points'):.2f} | {sum(inside)} of {len(mine)} "
+            f"| {sum(row['half_held'] for row in mine)} of {len(mine)} "
+            f"| {min(row['valuation'] for row in mine):.2g} to {max(row['valuation'] for row in mine):.2g} "
+            f"| {max(row['square_root_off_share'] for row in mine):.0%} | {mean(mine, 'seconds'):.0f} |"
+        )
+    return lines
+
+
+def mean(rows: list[dict[str, object]], key: str) -> float:
+    return float(np.mean([row[key] for row in rows]))
+
+
+if __name__ == "__main__":
+    main()
