@@ -197,7 +197,7 @@ class PartitionConfig(Table):
     trains on "all" of it, at least `min_examples`, and is tested on common data.
     """
 
-    kind: Literal["cluster", "niid", "skew", "dirichlet", "quantity", "iid", "natural", "domain"] = "cluster"
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "cluster"
     clusters: Annotated[int, Field(ge=1, le=1000)] = 3
     sizes: Literal["equal", "drawn"] = "equal"
     alpha_between: Annotated[float, Field(gt=0, le=1e6)] = 0.5

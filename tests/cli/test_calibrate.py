@@ -72,9 +72,10 @@ def test_json_is_all_that_is_printed(ipfl_command, north: Path) -> None:
 
 
 def test_quiet_prints_the_summary_only(ipfl_command, north: Path) -> None:
-    done = ipfl_command("calibrate", "--data", north, "--worth", "5", "--seeds", "0-2", "--quiet", *FAST,
+    done = ipfl_command("calibrate", "--data", north, "--worth", "5", "--seeds", "0-2", "--quiet", "--twice", *FAST,
                         "--sizes", "4,8,16,210")  # fmt: skip
     assert "Twice your data" in done.out
+    assert "Not checked: 3 of the sizes are at most half of 210" in done.out
     assert "Error against examples" not in done.out
     assert "bids.csv" not in done.out
     assert done.err == ""

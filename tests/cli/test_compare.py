@@ -12,6 +12,7 @@ import time
 import pytest
 
 from ipfl.cli import compare as command
+from ipfl.comparison.grid import Grid, Variant, claim
 from ipfl.comparison.pool import Progress
 from ipfl.run_folder import load_run
 
@@ -73,22 +74,27 @@ def test_the_same_command_keeps_what_is_there_and_more_may_be_asked_for(ipfl_com
     assert done.out.splitlines()[-1] == f"Page    {out / 'comparison.html'}"
     assert (out / "comparison.csv").read_bytes() == before
     assert (out / "runs/hospitals/ipfl/seed-0/summary.json").stat().st_mtime_ns == first
-    less = [*arguments[:4], "local", "--seeds", "1", *QUICK]
+    less = [*arguments[:3], "local", "--seeds", "1", *QUICK]
     done = ipfl_command(*less, "--out", out, "--json")
     assert [row["method"] for row in json.loads(done.out)["methods"]] == ["local"]
     ipfl_command(*arguments, "--out", out, "--quiet")
     assert (out / "comparison.csv").read_bytes() == before
 
 
-def test_a_failed_run_costs_itself_alone(ipfl_command, tables, tmp_path):
-    mine = tmp_path / "out" / "runs" / "own-data" / "local" / "seed-1" / "thesis.txt"
-    arguments = ["compare", "--data", tables, "--methods", "local", "--seeds", "0-1", *QUICK, "--out", "out"]
-    assert ipfl_command(*arguments[:6], "0", *QUICK, "--out", "out", "--quiet").code == 0
+def test_a_failed_run_costs_itself_alone(ipfl_command, tmp_path):
+    settings = tuple(setting for setting in QUICK[:-2] if setting != "--set")
+    claim(
+        Grid("compare", "hospitals", settings, (Variant("hospitals"),), ("local",), (0, 1)),
+        tmp_path / "out",
+        False,
+    )
+    mine = tmp_path / "out" / "runs" / "hospitals" / "local" / "seed-1" / "thesis.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("three years")
-    done = ipfl_command(*arguments, "--json")
+    arguments = ["--methods", "local", "--seeds", "0-1", *QUICK, "--out", "out", "--json"]
+    done = ipfl_command("compare", "hospitals", *arguments)
     assert done.code == 1
-    assert "failed: own-data, local, seed 1: --force replaces run folders only" in done.err
+    assert "failed: hospitals, local, seed 1: --force replaces run folders only" in done.err
     assert "1 of 2 runs failed; the same command tries them again" in done.err
     content = json.loads(done.out)
     assert [failed["seed"] for failed in content["failed"]] == [1]

@@ -8,6 +8,7 @@ import pytest
 
 import grids
 from grids import person
+from ipfl.comparison import figures
 from ipfl.comparison.experiments import EXPERIMENTS, Choices, build_grid
 from ipfl.comparison.reproduce import outcome_json, outcome_of, outcome_table, write_outcome
 from ipfl.comparison.study import collect
@@ -87,12 +88,17 @@ def test_one_liar_at_a_time_up_and_down():
             Choices(settings=('participants.file="x.csv"', "participants.count=0")),
             "participants.count",
         ),
-        ("fig5", Choices(partition="clusters"), "partition.kind"),
+        ("fig5", Choices(settings=("roundz=3",)), "did you mean 'rounds'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(name, choices, message):
     with pytest.raises(ConfigError, match=message):
         build_grid(name, choices).identity()
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    monkeypatch.setattr(figures, "DPI", 40)
 
 
 def check_files(outcome, results):

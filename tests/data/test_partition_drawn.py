@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ipfl.config import Config, PartitionConfig
 from ipfl.data import dealing
 from ipfl.data.dealing import cluster_counts, niid_counts, skew_counts
-from ipfl.data.partition import TEST_EXAMPLES_MIN, has_equal_sizes, partition
+from ipfl.data.partition import KINDS, TEST_EXAMPLES_MIN, has_equal_sizes, partition
 from ipfl.errors import ConfigError, DataError
 
 DRAWN = {
@@ -171,6 +171,17 @@ def test_whoever_has_its_even_part_gets_nothing_of_the_classes_that_follow():
         assert (counts.sum(axis=1) < 2000 + largest_class).all()
 
 
+def test_a_cluster_that_has_its_even_part_gets_nothing_of_the_classes_that_follow():
+    config = PartitionConfig(clusters=3, alpha_between=0.1, alpha_within=0.3)
+    for seed in range(50):
+        counts = cluster_counts(np.full(10, 900), 9, config, rng(seed))
+        clusters = np.stack([counts[cluster::3].sum(axis=0) for cluster in range(3)])
+        assert (clusters.sum(axis=1) < 3000 + clusters.max(axis=1)).all()
+        for cluster in range(3):
+            members = counts[cluster::3]
+            assert (members.sum(axis=1) < members.sum() / 3 + members.max(axis=1)).all()
+
+
 def test_clusters_share_a_class_as_dirichlet_says_and_members_their_cluster_s():
     config = PartitionConfig(clusters=3, alpha_between=0.1, alpha_within=10.0)
     counts = np.stack(
@@ -319,3 +330,49 @@ def test_training_on_neither_some_nor_all_is_refused(value):
 def test_training_on_all_survives_toml():
     config = Config.from_mapping({"partition": {"kind": "skew", "train_examples": "all"}})
     assert Config.from_toml(config.to_toml()) == config
+
+
+# ---------------------------------------------------------------- kinds of one's own
+
+
+@pytest.fixture
+def own_kind(monkeypatch):
+    """own_kind(piles) -> parts: a kind that gives these piles, and how it is taken."""
+
+    def take(piles, **settings_):
+        monkeypatch.setitem(KINDS, "own", lambda labels, m, config, rng, groups: piles)
+        config = PartitionConfig(kind="own", min_examples=2, **(ALL | settings_))
+        return partition(np.arange(40) % 4, 2, config, rng(0))
+
+    return take
+
+
+def test_a_kind_of_one_s_own_is_used_by_name(own_kind):
+    parts = own_kind([np.array([3, 0, 1]), np.array([5, 6])])
+    assert [part.train.tolist() for part in parts] == [[0, 1, 3], [5, 6]]
+    parts = own_kind([np.arange(20), np.arange(20, 40)], train_examples=(4, 4))
+    assert [len(part.train) for part in parts] == [4, 4]
+    assert [len(part.test) for part in parts] == [16, 16]
+
+
+@pytest.mark.parametrize(
+    ("piles", "problem"),
+    [
+        ([[0, 1]], "1 parts for 2 participants"),
+        ([], "0 parts for 2 participants"),
+        ([[0, 1], [1, 2]], "an example twice"),
+        ([[0, 1], [2, 2, 3]], "an example twice"),
+        ([[0, 1], [2, 40]], r"positions that are none of 0 to 39"),
+        ([[0, 1], [-1, 3]], r"positions that are none of 0 to 39"),
+        ([[0, 1], [2]], "participant 1 a part of 1 examples: fewer than 2"),
+        ([[0, 1], [2, 6]], "participant 1 a part of 2 examples: fewer than 2, or of one class"),
+    ],
+)
+def test_what_a_kind_of_one_s_own_gives_is_checked(piles, problem, own_kind):
+    with pytest.raises(DataError, match=f"partition.kind = 'own' gives {problem}.*mend it"):
+        own_kind([np.array(pile, dtype=np.int64) for pile in piles])
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ConfigError, match=r"unknown partition.kind 'zipf'; known kinds: cluster, niid, skew"):
+        partition(np.arange(40) % 4, 2, PartitionConfig(kind="zipf"), rng(0))

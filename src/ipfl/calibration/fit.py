@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Int
 
 from ipfl.errors import DataError
 from ipfl.seeding import generator
@@ -164,19 +164,30 @@ def check_errors(sizes: Int[np.ndarray, "k"], errors: Float[np.ndarray, "s k"]) 
         raise DataError(f"{num_seeds} seed(s) are too few for an interval: give {SEEDS_MIN} or more")
     if not errors.any():
         raise DataError("the error is 0 at every size: more examples cannot make this model better")
-    half = num_sizes // 2
-    falls = errors[:, :half].mean(axis=1) - errors[:, -half:].mean(axis=1)
-    noise = float(t.ppf(0.95, num_seeds - 1)) * float(falls.std(ddof=1)) / np.sqrt(num_seeds)
-    if falls.mean() <= noise:
+    half, mean, variances = num_sizes // 2, errors.mean(axis=0), _variances(errors)
+    falls = float(mean[:half].mean() - mean[-half:].mean())
+    deviation = np.sqrt((variances[:half].sum() + variances[-half:].sum()) / num_seeds) / half
+    noise = float(t.ppf(0.95, (num_seeds - 1) * num_sizes) * deviation)
+    if falls <= noise:
         raise DataError(
-            f"the error does not fall with more examples by more than it spreads ({falls.mean():.4f} from the "
-            f"smaller to the larger sizes, noise {noise:.4f}): more data of this kind would not help this model, "
+            f"the error does not fall with more examples by more than it spreads ({mean[0]:.2%} with {sizes[0]}, "
+            f"{mean[-1]:.2%} with {sizes[-1]}; {falls:.2%} from the smaller to the larger sizes, noise {noise:.2%}): "
+            "more data of this kind would not help this model, "
             "or there is too little to tell; try more seeds, smaller sizes or another model"
         )
 
 
-def _weights(errors: Real[np.ndarray, "s k"]) -> Float[np.ndarray, "k"]:
-    """One over the variance of each size's mean, moderated: few seeds say little about one size's spread.
+def _weights(errors: Float[np.ndarray, "s k"]) -> Float[np.ndarray, "k"]:
+    """One over the variance of each size's mean; all alike where nothing spreads."""
+    variances = _variances(errors)
+    if not (variances > 1e-20).all():
+        return np.ones(errors.shape[1])
+    weights: np.ndarray = len(errors) / variances
+    return weights
+
+
+def _variances(errors: Float[np.ndarray, "s k"]) -> Float[np.ndarray, "k"]:
+    """Over seeds, of each size, moderated: few seeds say little about one size's spread.
 
     The common part has the shape of a share's variance, e (1 - e), and counts for 4 degrees of freedom.
     """
@@ -184,11 +195,8 @@ def _weights(errors: Real[np.ndarray, "s k"]) -> Float[np.ndarray, "k"]:
     own = errors.var(axis=0, ddof=1)
     shape = np.maximum(mean * (1 - mean), 1e-6)
     common = float((own / shape).mean()) * shape
-    variance = ((num_seeds - 1) * own + PRIOR * common) / (num_seeds - 1 + PRIOR)
-    if not (variance > 1e-20).all():
-        return np.ones(errors.shape[1])
-    weights: np.ndarray = num_seeds / variance
-    return weights
+    variances: np.ndarray = ((num_seeds - 1) * own + PRIOR * common) / (num_seeds - 1 + PRIOR)
+    return variances
 
 
 def _resampled(errors: Float[np.ndarray, "s k"], random: np.random.Generator) -> Float[np.ndarray, "d k"]:

@@ -79,7 +79,6 @@ def calibrate(
     if (data is None) == (task is None):
         raise click.UsageError("give either --data FILE or --task NAME")
     from ipfl.calibration.calibrate import calibrate as find
-    from ipfl.calibration.calibrate import check_on_half
     from ipfl.calibration.examples import pooled_examples, read_examples
     from ipfl.calibration.learning_curve import STEPS_MAX
     from ipfl.calibration.terms import check_free, write_terms
@@ -103,7 +102,7 @@ def calibrate(
             examples, worth, config, parse_seeds(seeds), None if sizes is None else _whole_numbers(sizes),
             export_cost, STEPS_MAX if steps is None else steps, progress,
         )  # fmt: skip
-    checked = check_on_half(found.measured) if twice else None
+    checked = _checked(found) if twice else None
     if out is not None:
         write_terms(found, out)
     if plot is not None:
@@ -116,7 +115,18 @@ def calibrate(
         _say_where(found, out, plot)
 
 
-def as_record(found: "Calibration", checked: "HalfCheck | None") -> dict[str, Any]:
+def _checked(found: "Calibration") -> "HalfCheck | str":
+    """The check on half the data, or why half of it tells nothing."""
+    from ipfl.calibration.calibrate import check_on_half
+    from ipfl.errors import DataError
+
+    try:
+        return check_on_half(found.measured)
+    except DataError as error:
+        return str(error)
+
+
+def as_record(found: "Calibration", checked: "HalfCheck | str | None") -> dict[str, Any]:
     """What --json prints."""
     measured, fit, worth = found.measured, found.fit, found.worth
     n = worth.num_examples
@@ -149,7 +159,9 @@ def as_record(found: "Calibration", checked: "HalfCheck | None") -> dict[str, An
         "square_root_off": worth.square_root_off,
         "square_root_off_share": worth.square_root_off_share,
     }
-    if checked is not None:
+    if isinstance(checked, str):
+        record["check"] = {"refused": checked}
+    elif checked is not None:
         record["check"] = {
             "size": checked.size,
             "fitted_up_to": checked.fitted_up_to,
@@ -160,14 +172,11 @@ def as_record(found: "Calibration", checked: "HalfCheck | None") -> dict[str, An
     return record
 
 
-def render(found: "Calibration", checked: "HalfCheck | None", console: Console, quiet: bool) -> None:
+def render(found: "Calibration", checked: "HalfCheck | str | None", console: Console, quiet: bool) -> None:
     """The table with its bars, and what it comes to."""
     if not quiet:
         measured = found.measured
-        note = (
-            f"mean of {len(measured.seeds)} seeds on {measured.num_test:,} test rows each; "
-            f"{found.model}, spread = standard deviation over seeds"
-        )
+        note = f"{found.model}, mean of {len(measured.seeds)} seeds, {measured.num_test:,} test rows each"
         layout.show(console, "Error against examples", note, curve_table(found, console.width))
     for text, good in sentences(found, checked):
         layout.sentence(console, text, good)
@@ -197,7 +206,7 @@ def curve_table(found: "Calibration", width: int) -> Table:
     return shown
 
 
-def sentences(found: "Calibration", checked: "HalfCheck | None") -> list[tuple[str, bool | None]]:
+def sentences(found: "Calibration", checked: "HalfCheck | str | None") -> list[tuple[str, bool | None]]:
     """The calibration in words."""
     measured, fit, worth = found.measured, found.fit, found.worth
     n = worth.num_examples
@@ -227,7 +236,9 @@ def sentences(found: "Calibration", checked: "HalfCheck | None") -> list[tuple[s
             None,
         ),
     ]
-    if checked is not None:
+    if isinstance(checked, str):
+        said.append((f"Not checked: {checked}.", False))
+    elif checked is not None:
         low, high = 1 - checked.predicted.high, 1 - checked.predicted.low
         said.append(
             (

@@ -27,6 +27,7 @@ def grid_options(command: Command) -> Command:
         click.option(
             "--workers",
             type=click.IntRange(min=0),
+            metavar="N",
             default=0,
             help="Runs at a time.  [default: one per core]",
         ),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ipfl.cli.plugin_option import plugin_option
 from ipfl.presets import load_config
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ SHADES = ((230, 237, 251), (23, 63, 156))
     metavar="FILE",
     help="Draw it: FILE.png, .pdf or .svg (needs matplotlib).",
 )
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
 def partition(
     preset_file_or_run: str | None,
@@ -145,10 +147,13 @@ def _picture(table: "PartitionTable", console: "Console") -> "Table":
     heads = {"validation": "valid."}
     totals = table.train.sum(axis=0)
     widths = [max(len(name), len(str(total))) for name, total in zip(table.class_names, totals, strict=True)]
+    gap = 2  # between columns
     names = max(map(len, [*table.participant_ids, "participant"]))
-    bars_width = len(table.class_names) + 1
-    room = console.width - names - 1 - sum(max(len(heads.get(name, name)), 7) + 1 for name in splits)
-    numbers = sum(widths) + len(widths) <= room - (0 if console.color_system else bars_width)
+    room = console.width - names - sum(gap + max(len(heads.get(name, name)), 7) for name in splits)
+    needed = sum(gap + width for width in widths)
+    if console.color_system is None:
+        needed += gap + max(len(widths), len("by class"))
+    numbers = needed <= room
     coloured = console.color_system is not None
     content = empty_table(
         ["participant", *(heads.get(name, name) for name in splits)], ["participant"], footer=True

@@ -14,13 +14,12 @@ from rich.text import Text
 from ipfl.cli import layout
 from ipfl.cli.market_input import market_options, read_market
 from ipfl.cli.plot import check_plot, draw
-from ipfl.market.curves import make_curve
+from ipfl.market.curve_text import parse_curve
 from ipfl.market.joining import FIELDS
 from ipfl.market.quoting import Quote, QuoteRange, quote_range
 from ipfl.market.quoting import quote as quote_market
 from ipfl.market.rules import rule_name
 from ipfl.market.tables import read_distances_to
-from ipfl.types.market import GainCurve
 
 VALUES_MAX = 10_000
 TRADES_SHOWN = 20
@@ -146,24 +145,6 @@ def parse_range(text: str) -> tuple[str, np.ndarray]:
         raise click.UsageError(f"--range {text}: the count is {count}, expected 1 to {VALUES_MAX}")
     values = np.linspace(low, high, count)
     return field, np.unique(np.rint(values)) if field == "num_examples" else values
-
-
-def parse_curve(text: str) -> GainCurve:
-    """A curve such as power:exponent=0.3,scale=2.
-
-    Raises:
-      click.UsageError: another form.
-      BidError: an unknown curve or parameter.
-    """
-    family, _, rest = text.partition(":")
-    parameters = {}
-    for part in filter(None, rest.split(",")):
-        name, _, value = part.partition("=")
-        try:
-            parameters[name.strip()] = float(value)
-        except ValueError:
-            raise click.UsageError(f"--curve {text}: {part!r} is not NAME=NUMBER") from None
-    return make_curve(family, **parameters)
 
 
 def as_record(quoted: Quote, ids: tuple[str, ...]) -> dict[str, Any]:

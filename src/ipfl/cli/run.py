@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ipfl.cli.main import INTERRUPTED
+from ipfl.cli.plugin_option import plugin_option
 from ipfl.presets import load_config
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     metavar="NAME[=WHERE]",
     help="Also log to tensorboard, mlflow or wandb (repeatable; offline unless told otherwise).",
 )
+@plugin_option
 @click.option("--quiet", is_flag=True, help="Print nothing but errors and the run folder.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as JSON at the end, and nothing else."

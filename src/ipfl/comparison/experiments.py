@@ -6,7 +6,7 @@ All start from the preset `paper` under the paper's own rules, and from there ta
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ipfl.comparison.grid import Grid, Variant
 from ipfl.errors import ConfigError
@@ -77,7 +77,7 @@ def build_grid(name: str, choices: Choices) -> Grid:
         methods=methods,
         seeds=choices.seeds or experiment.seeds,
     )
-    return Grid(**{**grid.__dict__, "variants": _variants(name, choices, grid)})
+    return replace(grid, variants=_variants(name, choices, grid))
 
 
 def attackers_of(share: float, count: int) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#2b5fcc", "#c2410c", "#0b8a7b", "#9333b5", "#a96a0c", "#bd2c62", "#4d7c0f", "#5a6675", "#0e7490")
 MARKERS = "osD^vPX*h"
+DPI = 200
 ORDER = ("ipfl", "local", "fedavg", "fedprox", "cfl", "ditto", "fedamp", "fedfomo", "pfedgraph")
 """A method has the same colour and marker in every figure and on the page."""
 
@@ -55,7 +56,7 @@ def draw(outcome: "Outcome", folder: Path) -> Path:
     with rc_context(style):
         figure = Figure(figsize=_size(outcome), layout="constrained")
         makers[outcome.name](figure, outcome.csv_rows if outcome.name == "table2" else outcome.rows)
-        for ending, more in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {"dpi": 200})):
+        for ending, more in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {"dpi": DPI})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=ending, **more)
             write_bytes(folder / f"{outcome.name}.{ending}", buffer.getvalue())

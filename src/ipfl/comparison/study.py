@@ -48,10 +48,11 @@ def carry_out(grid: Grid, folder: Path, *, workers: int, force: bool, watch: Wat
 
     cells = grid.cells(folder)
     kept = [] if force else kept_cells(folder, cells)
-    check_methods(grid, [cell for cell in cells if cell not in kept])
+    known = {cell.folder for cell in kept}
+    check_methods(grid, [cell for cell in cells if cell.folder not in known])
 
     def watch_and_remember(progress: Progress) -> None:
-        if progress.ended not in (None, "failed") and progress.cell not in kept:
+        if progress.ended not in (None, "failed") and progress.cell.folder not in known:
             remember(folder, progress.cell)
         watch(progress)
 

@@ -35,12 +35,11 @@ def partition_table(task: Task, config: Config, *, own: bool = False) -> Partiti
     """
     num_classes = len(task.class_names)
     tables = {
-        name: np.stack([_count(getattr(entry, name, None), num_classes) for entry in task.participants])
+        name: np.stack([_count(getattr(entry, name), num_classes) for entry in task.participants])
         for name in ("train", "validation", "test")
     }
     ids = tuple(entry.participant_id for entry in task.participants)
-    common_split: Split | None = getattr(task, "common", None)
-    common = None if common_split is None else _count(common_split, num_classes)
+    common = None if task.common is None else _count(task.common, num_classes)
     counted = {name: table.tolist() for name, table in tables.items()} | {
         "ids": ids,
         "classes": task.class_names,

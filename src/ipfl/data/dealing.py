@@ -6,7 +6,7 @@ only, is thrown away as a whole and drawn again, DRAWS_MAX times at most; then a
 - `niid`: every class is shared out by Dirichlet(alpha); whoever already holds its even part of the data gets
   nothing of the classes that follow. Yurochkin et al., ICML 2019 (arXiv 1905.12022), in the form of NIID-Bench,
   Li et al., ICDE 2022 (arXiv 2102.02079); there classes follow their numbers, here a random order.
-- `cluster`: every class is shared out among clusters, then within each (arXiv 2505.02462).
+- `cluster`: every class is shared out among clusters, then within each, both as in `niid` (arXiv 2505.02462).
 - `skew`: so many classes each (NIID-Bench, "#C = k"). `quantity`: sizes by Dirichlet(alpha) (there too).
 - `natural`: the source's own groups, such as the writers and roles of LEAF (arXiv 1812.01097).
 - `domain`: the source's groups, each shared out among several participants.
@@ -80,7 +80,7 @@ def niid_counts(
     """
     counts = np.zeros((num_participants, len(stock)), dtype=np.int64)
     even = stock.sum() / num_participants
-    for label in rng.permutation(len(stock)):
+    for label in rng.permutation(np.flatnonzero(stock)):
         open_ = np.flatnonzero(counts.sum(axis=1) < even)
         shares = dirichlet(np.full((1, len(open_)), alpha), rng)[0]
         counts[open_, label] = apportion(int(stock[label]), shares)
@@ -95,19 +95,18 @@ def cluster_counts(
 ) -> Int64[np.ndarray, "m classes"]:
     """Every class among clusters by Dirichlet(alpha_between), each cluster's among its members by alpha_within.
 
+    On both levels as in `niid_counts`: who has an even share already gets no more.
+
     >>> config = PartitionConfig(sizes="drawn", clusters=2, alpha_between=1e6, alpha_within=1e6)
     >>> cluster_counts(np.array([40, 80]), 4, config, np.random.default_rng(0)).tolist()
     [[10, 20], [10, 20], [10, 20], [10, 20]]
     """
     num_clusters = min(config.clusters, num_participants)
     counts = np.zeros((num_participants, len(stock)), dtype=np.int64)
-    between = dirichlet(np.full((len(stock), num_clusters), config.alpha_between), rng)
-    amounts = np.stack([apportion(int(total), shares) for total, shares in zip(stock, between, strict=True)])
+    amounts = niid_counts(stock, num_clusters, config.alpha_between, rng)
     for cluster in range(num_clusters):
         mine = np.arange(cluster, num_participants, num_clusters)
-        within = dirichlet(np.full((len(stock), len(mine)), config.alpha_within), rng)
-        for label in np.flatnonzero(amounts[:, cluster]):
-            counts[mine, label] = apportion(int(amounts[label, cluster]), within[label])
+        counts[mine] = niid_counts(amounts[cluster], len(mine), config.alpha_within, rng)
     return counts
 
 

@@ -160,7 +160,10 @@ def _check_piles(
     else:
         for index, pile in enumerate(piles):
             if len(pile) < least_size(config) or len(np.unique(labels[pile])) < 2:
-                problem = f"participant {index} {len(pile)} examples, fewer than {least_size(config)} or of one class"
+                least = least_size(config)
+                problem = (
+                    f"participant {index} a part of {len(pile)} examples: fewer than {least}, or of one class"
+                )
     if problem:
         raise DataError(f"partition.kind = {config.kind!r} gives {problem}: mend it, or choose another kind")
 

@@ -29,6 +29,7 @@ from ipfl.experiment.take_home import write_take_home
 from ipfl.experiment.withdrawal import WithoutThoseAway, nobody_away, train_alone, withdrawals
 from ipfl.learning import initialised, model_factory
 from ipfl.methods import Round
+from ipfl.plugins import described
 from ipfl.run_folder import (
     EDGE_COLUMNS,
     LEDGER_COLUMNS,
@@ -104,6 +105,7 @@ def resume(
         raise CheckpointError(
             f"{folder} was run on data given in Python: call ipfl.resume(folder, task=...) with it"
         )
+    check_same_plugins(started)
     setup = set_up(started.config, task, model)
     for name in ("torch", "numpy"):
         before, now = started.environment[name], setup.environment[name]
@@ -121,6 +123,21 @@ def resume(
         files = GrowingFiles(started.path, checkpoint.marks if checkpoint else None)
         drop_old(started.path)
         return _go(setup, files, started.path, checkpoint, model, watch)
+
+
+def check_same_plugins(started: Run) -> None:
+    """Refuse to go on with a run whose plug-ins are not there, or are not what they were.
+
+    Raises:
+      CheckpointError: names the file, and says to give it again.
+    """
+    now = described()
+    for name, digest in started.environment.get("plugins", {}).items():
+        if digest != "installed" and now.get(name) != digest:
+            what = "has changed since" if name in now else "is not loaded"
+            raise CheckpointError(
+                f"{started.path} was begun with the plug-in {name}, which {what}: give it as it was (--plugin {name})"
+            )
 
 
 def _go(

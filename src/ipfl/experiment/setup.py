@@ -19,6 +19,7 @@ from ipfl.experiment.checkpoint import run_digest
 from ipfl.learning import choose_model, model_factory
 from ipfl.methods import Federation, Local, Method, build_method, find_method, hyper_parameters
 from ipfl.participants import participant, read_participants, resolve_rows
+from ipfl.plugins import described, load_installed
 from ipfl.run_folder import OPERATOR
 from ipfl.types import Participant
 
@@ -69,6 +70,7 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
     Raises:
       ConfigError, DataError, EngineError: before anything is trained or written.
     """
+    load_installed()
     for name in (config.method, *config.methods):
         find_method(name)
     config = resolve_participants_file(config)
@@ -108,6 +110,7 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
     federation = Federation(
         participants, theta_0, buffers_0, config.market, config.seed, own_validation=own_validation
     )
+    _ = federation.bids  # refuses what no bid can be, before anything is written
     method = build_method(config.method, federation, config.methods.get(config.method, {}))
     allocation, payment = federation.rule
     config = config.model_copy(
@@ -134,6 +137,7 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
         "task_fingerprint": task.fingerprint(),
         "model": name,
         "num_params": len(theta_0),
+        "plugins": described(),
         "run_digest": run_digest(config.to_toml(), task.fingerprint(), theta_0, buffers_0),
         "input_shape": list(task.input_shape),
         "class_names": list(task.class_names),

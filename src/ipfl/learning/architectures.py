@@ -138,7 +138,7 @@ class CharacterLSTM(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, length) to (n, characters). An index that is no character is refused by the embedding."""
         states, _ = self.lstm(self.embedding(x.long()))
-        scores: torch.Tensor = self.scores(states[:, 0])
+        scores: torch.Tensor = self.scores(states[:, -1])
         return scores
 
 

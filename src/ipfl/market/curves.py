@@ -122,9 +122,9 @@ def make_curve(family: str, **parameters: float) -> GainCurve:
 
 
 def _expected(family: str) -> str:
-    return {"sqrt": "none", "power": "exponent and perhaps scale", "log": "perhaps scale and reference"}[
-        family
-    ]
+    known = {"sqrt": "none", "power": "exponent and perhaps scale", "log": "perhaps scale and reference"}
+    names = getattr(FAMILIES[family], "__dataclass_fields__", {})
+    return known.get(family, ", ".join(names) or "none")
 
 
 def _positive(family: str, field: str, value: float) -> None:

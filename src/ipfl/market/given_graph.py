@@ -41,7 +41,8 @@ def without_payments(
     m = len(bids)
     sent = allocation if sent is None else sent
     if allocation.shape != (m, m) or sent.shape != (m, m):
-        raise BidError(f"the graph has shape {allocation.shape}, expected ({m}, {m})")
+        wrong = allocation.shape if allocation.shape != (m, m) else sent.shape
+        raise BidError(f"the graph has shape {wrong}, expected ({m}, {m})")
     if allocation.diagonal().any() or sent.diagonal().any():
         raise BidError("the graph has a participant import its own model, expected an empty diagonal")
     zeros, unproven = np.zeros(m), np.full(m, np.nan)

@@ -13,6 +13,12 @@ from ipfl.trackers.base import Tracker, own_folder, page_of
 
 BATCH = 100
 """Parameters that MLflow takes in one call."""
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # it would report its use over the network
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a server that is away must not hold the run up for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+"""Set unless the user has set them."""
 
 
 class MLflow(Tracker):
@@ -23,7 +29,8 @@ class MLflow(Tracker):
 
     def __init__(self, where: str | None = None):
         super().__init__(where)
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would report its use over the network
+        for key, value in QUIET.items():
+            os.environ.setdefault(key, value)
         import sqlalchemy  # noqa: F401  (the local store needs it, and mlflow-skinny lacks it)
         from mlflow import entities
         from mlflow.tracking import MlflowClient

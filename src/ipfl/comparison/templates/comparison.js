@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const state = { variant: 0, protocol: "paper", theme: "auto" };
 const byId = (id) => document.getElementById(id);
-const SYMBOLS = ["circle", "rect", "triangle", "diamond", "roundRect", "pin", "emptyCircle", "emptyRect", "emptyTriangle"];
+const SYMBOLS = ["circle", "rect", "triangle", "diamond", "roundRect", "emptyDiamond", "emptyCircle", "emptyRect", "emptyTriangle"];
 const DASHES = ["solid", [8, 3], [3, 3], [10, 3, 2, 3], [14, 4], [2, 2], [6, 2, 2, 2, 2, 2], [1, 3], [5, 5]];
 const ORDER = [...new Set(["ipfl", "local", "fedavg", "fedprox", "cfl", "ditto", "fedamp", "fedfomo", "pfedgraph", ...data.methods])];
 const placeOf = (name) => ORDER.indexOf(name);
@@ -67,7 +67,7 @@ const narrow = () => byId("scatter").clientWidth < 520;
 function valueAxis(name, formatter, extra = {}) {
   return {
     type: "value", name, nameLocation: "middle", nameTextStyle: { color: colour("muted"), fontSize: 12 }, scale: true, splitNumber: narrow() ? 4 : 6,
-    axisLabel: { color: colour("muted"), fontSize: 11, formatter, hideOverlap: true }, splitLine: { lineStyle: { color: colour("line") } },
+    axisLabel: { color: colour("muted"), fontSize: 11, formatter, hideOverlap: true, showMinLabel: !extra.loose, showMaxLabel: !extra.loose }, splitLine: { lineStyle: { color: colour("line") } },
     axisLine: { show: false }, axisTick: { show: false }, ...extra,
   };
 }
@@ -111,7 +111,7 @@ function scatterOption() {
   const bars = known.map((one) => [one.utility[0], 100 * one[state.protocol][0], one.utility[1] ?? 0, 100 * (one[state.protocol][1] ?? 0), placeOf(one.name)]);
   return {
     grid: { left: 30, right: narrow() ? 64 : 90, top: 16, bottom: 30, containLabel: true },
-    xAxis: valueAxis("utility, gain units", tidy, { nameGap: 26, ...across }),
+    xAxis: valueAxis("utility, gain units", tidy, { nameGap: 26, loose: true, ...across }),
     yAxis: valueAxis("accuracy", (value) => `${tidy(value)} %`, { nameGap: 46, ...up }),
     tooltip: tooltip(({ data: { one } }) => tip(one.name, [
       ["accuracy, paper", one.paper ? within(one.paper, 100, 1, " %") : "–"], ["accuracy, held out", one.held_out ? within(one.held_out, 100, 1, " %") : "–"],
@@ -155,7 +155,7 @@ function dotsOption() {
   });
   return {
     grid: { left: 14, right: 8, top: 8, bottom: 28, containLabel: true },
-    xAxis: valueAxis("points against training alone", (value) => (value > 0 ? `+${tidy(value)}` : tidy(value)), { nameGap: 26, min: -Math.ceil(extreme * 1.05), max: Math.ceil(extreme * 1.05), scale: false }),
+    xAxis: valueAxis("points against training alone", (value) => (value > 0 ? `+${tidy(value)}` : tidy(value)), { nameGap: 26, loose: true, min: -Math.ceil(extreme * 1.05), max: Math.ceil(extreme * 1.05), scale: false }),
     yAxis: [labels("left"), labels("right")],
     tooltip: tooltip(({ data: dot }) => tip(dot.who ?? "", [["method", dot.method], ["seed", dot.seed ?? "mean of all"], ["difference", `${fixed(dot.value[0], 1)} points`]])),
     series: [
@@ -198,7 +198,8 @@ function curveOption() {
   const shown = methods().filter((one) => one.curve.some((value) => value !== null));
   const rounds = Math.max(1, ...shown.map((one) => one.curve.length));
   const longest = Math.max(4, ...shown.map((one) => one.name.length));
-  const range = inPercent(roundBounds(shown.flatMap((one) => one.curve.filter((value) => value !== null).map((value) => [100 * value, null]))));
+  const early = rounds < 10 ? 0 : Math.floor(rounds / 10);  // the steep start would press the rest together
+  const range = inPercent(roundBounds(shown.flatMap((one) => one.curve.slice(early).filter((value) => value !== null).map((value) => [100 * value, null]))));
   const shifts = apart(heightsIn("curve", shown.map((one) => 100 * one.curve.findLast((value) => value !== null)), range));
   return {
     grid: { left: 4, right: 18 + 7 * longest, top: 14, bottom: 28, containLabel: true },
