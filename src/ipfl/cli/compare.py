@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ipfl.cli.main import INTERRUPTED
+from ipfl.cli.plugin_option import plugin_option
 
 if TYPE_CHECKING:
     from ipfl.comparison.pool import Progress, Watcher
@@ -35,7 +36,7 @@ def grid_options(command: Command) -> Command:
         click.option("--quiet", is_flag=True, help="Print nothing but errors and the folder."),
         click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, and nothing else."),
     ]
-    for option in reversed(options):
+    for option in reversed([*options, plugin_option]):
         command = option(command)
     return command
 

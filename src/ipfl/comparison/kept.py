@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ipfl.comparison.grid import Cell
 from ipfl.errors import IpflError
+from ipfl.plugins import described
 from ipfl.run_folder import read_json, write_json
 
 FINISHED = "finished.json"
@@ -54,7 +55,7 @@ def _name(folder: Path, cell: Cell) -> str:
 
 def _digest(cell: Cell) -> str | None:
     """What the run is to be, and what it came to; None where it has not come to anything."""
-    parts = [version("ipfl").encode(), cell.config.to_toml().encode()]
+    parts = [version("ipfl").encode(), cell.config.to_toml().encode(), json.dumps(described()).encode()]
     try:
         parts += [
             (cell.folder / name).read_bytes() for name in ("config.toml", "environment.json", "summary.json")

@@ -18,6 +18,7 @@ from typing import Any
 
 from ipfl.comparison.grid import Cell
 from ipfl.comparison.worker import work
+from ipfl.plugins import loaded_files
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _Worker:
     def __init__(self, cell: Cell) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=work, args=(theirs,), daemon=True)
+        self.process: BaseProcess = context.Process(target=work, args=(theirs, loaded_files()), daemon=True)
         with _interrupts_ignored():  # Ctrl-C reaches the whole terminal: only this process answers to it
             self.process.start()
         theirs.close()

@@ -6,6 +6,7 @@ What is imported here is light, so that a process is there before it loads what 
 
 import os
 import threading
+from collections.abc import Sequence
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -19,10 +20,14 @@ Message = tuple[str, Any]
 """("round", rounds done) | ("done", how it came about) | ("failed", one sentence)."""
 
 
-def work(pipe: Connection) -> None:
+def work(pipe: Connection, plugin_files: Sequence[str] = ()) -> None:
     """Run what comes through the pipe, one after another, until None comes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _one_core()
+    if plugin_files:
+        from ipfl.plugins import load_files
+
+        load_files(plugin_files)
     while (job := pipe.recv()) is not None:
         config_text, folder = job
         pipe.send(attempt(config_text, Path(folder), lambda done: pipe.send(("round", done))))
@@ -72,11 +77,14 @@ def same_run(config: "Config", folder: Path) -> bool:
     from importlib.metadata import version
 
     from ipfl.experiment import set_up
+    from ipfl.plugins import described
     from ipfl.run_folder import read_json
 
     environment = read_json(folder / "environment.json")
     return (
-        environment.get("ipfl") == version("ipfl") and environment.get("run_digest") == set_up(config).digest
+        environment.get("ipfl") == version("ipfl")
+        and environment.get("run_digest") == set_up(config).digest
+        and environment.get("plugins", {}) == described()
     )
 
 

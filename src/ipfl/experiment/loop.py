@@ -6,7 +6,7 @@ ends with the same bytes as an uninterrupted one (times aside).
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 
@@ -17,10 +17,11 @@ from ipfl.config import Config
 from ipfl.data import Task
 from ipfl.data.counts import partition_table
 from ipfl.data.exams import SPLITS
-from ipfl.engines import Engine
 from ipfl.errors import CheckpointError, RunFolderError
 from ipfl.experiment import folder as run_files
+from ipfl.experiment.alone import alone_round
 from ipfl.experiment.checkpoint import Checkpoint, drop_old, read_checkpoint, write_checkpoint
+from ipfl.experiment.driving import drive
 from ipfl.experiment.events import JobsDone, RoundDone, RunFinished, RunStarted, Watcher
 from ipfl.experiment.folder import GrowingFiles
 from ipfl.experiment.records import edge_rows, ledger_rows, round_line, summarise
@@ -28,7 +29,6 @@ from ipfl.experiment.setup import ModelFactory, Setup, set_up
 from ipfl.experiment.take_home import write_take_home
 from ipfl.experiment.withdrawal import WithoutThoseAway, nobody_away, train_alone, withdrawals
 from ipfl.learning import initialised, model_factory
-from ipfl.methods import Round
 from ipfl.plugins import described
 from ipfl.run_folder import (
     EDGE_COLUMNS,
@@ -40,7 +40,7 @@ from ipfl.run_folder import (
     write_json,
     write_partition,
 )
-from ipfl.types import EvaluateJob, EvaluateReply, Job, Reply, RoundRecord, State
+from ipfl.types import EvaluateJob, EvaluateReply, Job, RoundRecord, State
 
 
 def run(
@@ -190,7 +190,7 @@ def _one_round(
     engine = WithoutThoseAway(setup.engine, away) if away.any() else setup.engine
     next_state, record = drive(setup.method.round(state), engine, progress)
     next_state = train_alone(setup.engine, next_state, round_index, away)
-    next_alone = next_state if lone else drive(setup.alone.round(alone), setup.engine)[0]
+    next_alone = next_state if lone else alone_round(setup.alone, setup.engine, alone, setup.alone_key)
     trained = perf_counter()
     jobs: list[Job] = [
         EvaluateJob(
@@ -210,20 +210,6 @@ def _one_round(
         "market": record.market_seconds,
     }
     return next_state, next_alone, record, evaluations, seconds
-
-
-def drive(
-    round_: Round, engine: Engine, progress: Callable[[int, int], None] | None = None
-) -> tuple[State, RoundRecord]:
-    """Hand a method's jobs to the engine and its replies back, until the round returns."""
-    replies: Sequence[Reply] | None = None
-    while True:
-        try:
-            jobs = next(round_) if replies is None else round_.send(replies)
-        except StopIteration as finished:
-            state, record = finished.value
-            return state, record
-        replies = engine.run(jobs, progress)
 
 
 def _write_round(

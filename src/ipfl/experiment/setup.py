@@ -15,6 +15,7 @@ from ipfl.config import Config
 from ipfl.data import Task, load_task, model_of_task
 from ipfl.engines import Engine, InProcessEngine
 from ipfl.errors import ConfigError
+from ipfl.experiment.alone import alone_key
 from ipfl.experiment.checkpoint import run_digest
 from ipfl.learning import choose_model, model_factory
 from ipfl.methods import Federation, Local, Method, build_method, find_method, hyper_parameters
@@ -38,6 +39,7 @@ class Setup:
     alone: Method
     participants: tuple[Participant, ...]
     environment: dict[str, Any]
+    alone_key: str | None
 
     @property
     def digest(self) -> str:
@@ -142,7 +144,10 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
         "input_shape": list(task.input_shape),
         "class_names": list(task.class_names),
     }
-    return Setup(config, task, engine, method, Local(federation), participants, environment)
+    alone = Local(federation)
+    fingerprint = environment["task_fingerprint"]
+    key = None if model else alone_key(config, str(fingerprint), alone.init(), participants)
+    return Setup(config, task, engine, method, alone, participants, environment, key)
 
 
 def _settings_in_force(name: str, method: Method) -> dict[str, dict[str, Any]]:
