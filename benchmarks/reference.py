@@ -2,11 +2,12 @@
 
     python benchmarks/reference.py [--seeds 0-4] [--out comparisons/reference] [--show]
 
-Runs (or goes on with) `ipfl reproduce fig2` and, for K = 1e5, `ipfl reproduce fig3 --methods ipfl`, in two folders
-under --out: the paper's set-up and rule on the digits in three partitions. The other implementation's figures (three
-seeds, mean and standard deviation) are in reference_figures.json. "Best" is the mean over participants of their best
-round on the common test set, weighted by their own classes; utility is summed over rounds and averaged over participants.
-Differences carry 95 % intervals (Welch). Prints Markdown and writes results/reference.json.
+Runs (or goes on with) `ipfl reproduce fig2` and, for K = 1e5, `ipfl reproduce fig3 --methods ipfl`, in two
+folders under --out: the paper's set-up and rule on the digits in three partitions. The other implementation's
+figures (three seeds, mean and standard deviation) are in reference_figures.json. "Best" is the mean over
+participants of their best round on the common test set, weighted by their own classes; utility is summed over
+rounds and averaged over participants. Differences carry 95 % intervals (Welch). Prints Markdown and writes
+results/reference.json.
 """
 
 import argparse

@@ -189,8 +189,8 @@ def test_pfedgraph_projects_shares_and_similarities():
 
 
 def test_pfedgraph_drops_who_is_unlike():
-    """With alpha 4: a's point (1/4 + 2, 1/4 + 2, 1/2): b and itself by halves."""
-    state, record, _ = played("pfedgraph", [[2, 0], [2, 0], [0, 2]], (1, 1, 2), alpha=4.0)
+    """With alpha 1/4: a's point (1/4 + 2, 1/4 + 2, 1/2): b and itself by halves."""
+    state, record, _ = played("pfedgraph", [[2, 0], [2, 0], [0, 2]], (1, 1, 2), alpha=0.25)
     close(state.arrays["start"], [[1, 0], [1, 0], [0, 1]])
     assert record.outcome.allocation.tolist() == [[False, True, False], [True, False, False], [False] * 3]
 
@@ -267,7 +267,7 @@ def test_ipfl_average_starts_from_the_mean_of_own_and_bought():
             "set methods.fedfomo.num_models to 1 to 2",
         ),
         ("fedfomo", {"num_models": 1.5}, "methods.fedfomo.num_models = 1.5: expected int"),
-        ("pfedgraph", {"alpha": -1.0}, "PFedGraph: alpha = -1.0, expected a number of at least 0"),
+        ("pfedgraph", {"alpha": -1.0}, "PFedGraph: alpha = -1.0, expected a number above 0"),
         ("ipfl", {"use": "sum"}, "Ipfl: use = 'sum', expected 'proxy' or 'average'"),
     ],
 )

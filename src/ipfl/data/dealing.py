@@ -116,9 +116,10 @@ def skew_counts(
     classes_each: int,
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, "m classes"]:
-    """Each participant gets the classes that fewest have so far; each class is cut evenly among its holders.
+    """Each participant gets the next classes of a random order, round and round; a class is cut evenly.
 
-    Laws: everybody has `classes_each` classes where the stock allows; holders of two classes differ in number
+    So where classes_each divides the number of classes, participants form groups with the same classes, as in the
+    paper. Laws: everybody has `classes_each` classes where the stock allows; holders of two classes differ in number
     by one at most, and pieces of one class in size by one at most.
 
     >>> skew_counts(np.array([30, 30, 30, 30]), 4, 2, np.random.default_rng(0)).sum(axis=1).tolist()
@@ -130,14 +131,12 @@ def skew_counts(
             f"partition.classes_per_participant = {classes_each}, but the data has {num_classes} classes: "
             "lower it"
         )
-    holders = np.zeros(num_classes, dtype=np.int64)
+    order = rng.permutation(num_classes)
     has = np.zeros((num_participants, num_classes), dtype=bool)
     for participant in range(num_participants):
-        mine = np.lexsort((rng.random(num_classes), holders))[:classes_each]
-        has[participant, mine] = True
-        holders[mine] += 1
+        has[participant, order[(participant * classes_each + np.arange(classes_each)) % num_classes]] = True
     counts = np.zeros(has.shape, dtype=np.int64)
-    for label in np.flatnonzero(holders):
+    for label in np.flatnonzero(has.any(axis=0)):
         who = np.flatnonzero(has[:, label])
         piece, left = divmod(int(stock[label]), len(who))
         counts[who, label] = piece

@@ -1,7 +1,7 @@
 """pFedGraph: a collaboration graph learnt from similarities, and local training kept in the mix's direction.
 
 Ye et al., "Personalized Federated Learning with Inferred Collaboration Graphs", ICML 2023. For each participant
-the coordinator solves min_w ||w - p||^2 + alpha * sum_j w_j d_ij over the simplex, p_j = N_j / N and
+the coordinator solves min_w alpha * ||w - p||^2 + sum_j w_j d_ij over the simplex, p_j = N_j / N and
 d_ij = -cos(v_i, v_j), and sends sum_j w_ij theta_j. Local training starts from that mix, with
 -lam * cos(theta, mix) added to the loss: the term *raises* the similarity to the mix.
 """
@@ -20,14 +20,14 @@ from ipfl.types import State
 
 @dataclass(frozen=True)
 class PFedGraph:
-    """`alpha` >= 0: weight of similarity against the shares of examples; `lam` >= 0: weight of alignment."""
+    """`alpha` > 0: weight of the shares of examples against similarity; `lam` >= 0: weight of alignment."""
 
     federation: Federation
     alpha: float = 0.8
     lam: float = 0.01
 
     def __post_init__(self) -> None:
-        at_least(self, "alpha", 0)
+        at_least(self, "alpha", 0, above=True)
         at_least(self, "lam", 0)
 
     def init(self) -> State:
@@ -59,13 +59,13 @@ class PFedGraph:
     ) -> Float[np.ndarray, "m m"]:
         """w_i, rows summing to 1 over the present; rows of the absent are zero.
 
-        The problem is the projection of p - alpha/2 * d_i on the simplex.
+        The problem is the projection of p - d_i / (2 alpha) on the simplex.
         """
         weights = np.zeros_like(similarity)
         here = np.flatnonzero(present)
         shares = weights_of(self.federation, present)[here]
         for i in here:
-            weights[i, here] = onto_simplex(shares + self.alpha / 2 * similarity[i, here])
+            weights[i, here] = onto_simplex(shares + similarity[i, here] / (2 * self.alpha))
         return weights
 
 
