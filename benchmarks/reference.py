@@ -20,6 +20,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+from results import put
 from scipy import stats
 
 from ipfl import Run, load_run
@@ -51,7 +52,9 @@ def main() -> None:
         }
         RESULTS.write_text(json.dumps(facts | {"runs": runs}, indent=1) + "\n", encoding="utf-8")
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
-    print("\n".join(markdown(stored["runs"], json.loads(FIGURES.read_text(encoding="utf-8")))))
+    table = "\n".join(markdown(stored["runs"], json.loads(FIGURES.read_text(encoding="utf-8"))))
+    print(table)
+    put("reference", table)
 
 
 def reproduce(figure: str, seeds: str, folder: Path, *more: str) -> None:

@@ -9,6 +9,7 @@ words around it are written by hand. Takes about an hour and a half on two cores
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,6 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "fig2": Section("reference/k1e4", "fig2.md", "reproduce fig2 --seeds 0-4"),
-    "fig3": Section("reference/k1e4", "fig3.md", "reproduce fig3 --seeds 0-4"),
     "average": Section(
         "average", "fig2.md", "reproduce fig2 --methods ipfl --seeds 0-4 --set methods.ipfl.use=average"
     ),
@@ -47,6 +47,10 @@ SECTIONS = {
 }
 
 
+PICTURES = ("fig2", "fig4", "table2")
+"""Sections whose figure the page shows too."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", default=",".join(SECTIONS))
@@ -62,10 +66,15 @@ def main() -> None:
             continue
         subprocess.run([*CLI, *command, "--quiet"], check=True)
         put(name, (folder / section.table).read_text(encoding="utf-8"))
+        picture = (folder / section.table).with_suffix(".png")
+        if name in PICTURES:
+            shutil.copyfile(picture, PAGE.parent / "images" / picture.name)
 
 
 def put(name: str, table: str) -> None:
-    """Put a table into the page."""
+    """Put a table into the page, without its title; what the columns mean stands under the first table only."""
+    dropped = ("# ",) if name == "fig2" else ("# ", "Means over seeds;")
+    table = "\n".join(line for line in table.splitlines() if not line.startswith(dropped))
     page = PAGE.read_text(encoding="utf-8")
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     inside = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

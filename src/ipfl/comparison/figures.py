@@ -189,7 +189,10 @@ def _bars(axes: "Axes", rows: Sequence[Row], group: str, key: str, order: Sequen
 
 
 def _frame(axes: "Axes", rows: Sequence[Row], key: str) -> None:
-    """An axis of per cent around the means: the interval of very few seeds may run out of the picture."""
+    """An axis of per cent around the means: the interval of very few seeds may run out of the picture.
+
+    Panels that share the axis all keep their means in it.
+    """
     if not rows:
         return
     means = [100 * row[key] for row in rows]
@@ -197,7 +200,12 @@ def _frame(axes: "Axes", rows: Sequence[Row], key: str) -> None:
     reach = [min(100 * (row[f"{key}_ci"] or 0.0), room) for row in rows]
     low = min(mean - max(half, 1.0) for mean, half in zip(means, reach, strict=True))
     high = max(mean + max(half, 1.0) for mean, half in zip(means, reach, strict=True))
-    axes.set_ylim(max(0.0, low - 0.04 * (high - low)), min(100.5, high + 0.04 * (high - low)))
+    bottom, top = max(0.0, low - 0.04 * (high - low)), min(100.5, high + 0.04 * (high - low))
+    shared = axes.get_shared_y_axes().get_siblings(axes)
+    if any(other is not axes and other.containers for other in shared):  # another panel was framed before
+        before = axes.get_ylim()
+        bottom, top = min(bottom, before[0]), max(top, before[1])
+    axes.set_ylim(bottom, top)
 
 
 def _compress(axes: "Axes", sizes: Sequence[float]) -> None:

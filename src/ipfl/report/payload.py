@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ipfl.errors import RunFolderError
+from ipfl.methods.registry import WITH_A_MARKET
 from ipfl.report.summary import num_decimals, participant_table, settled
 from ipfl.report.view import MONEY
 from ipfl.report.why import REASONS, NotBought, Trade, not_bought, trades
@@ -60,6 +61,7 @@ def payload(run: Run) -> dict[str, Any]:
             "alone": [_short(line["mean_accuracy_alone"]) for line in run.rounds],
             "welfare": [_short(line["welfare"]) for line in run.rounds],
         },
+        "market": run.config.method in WITH_A_MARKET,
         "notes": [*notes, *refused_note],
     }
 
@@ -153,6 +155,8 @@ def _trade(trade: Trade, numbers: dict[str, int]) -> list[float | int | None]:
 
 
 def _not_bought(run: Run, shown: list[int], numbers: dict[str, int]) -> tuple[dict[str, Any], list[str]]:
+    if run.config.method not in WITH_A_MARKET:
+        return {}, []
     num_rounds = NUM_REFUSED_PAIRS_MAX // max(1, len(numbers) * (len(numbers) - 1))
     last = shown[-num_rounds:] if num_rounds else []
     if not last:

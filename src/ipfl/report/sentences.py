@@ -118,7 +118,8 @@ def _attack(facts: Verdict) -> Point:
             f"{_plural('model', item.num_sold)} for {item.received:,.4f}, {when}"
         )
     sentence = "; ".join(sentences)
-    return Point("attack", "bad", "Earned by attackers", f"{received:,.2f}", f"{sentence}.")
+    tone = "bad" if received > 0 else "neutral"
+    return Point("attack", tone, "Earned by attackers", f"{received:,.2f}", f"{sentence}.")
 
 
 def names(ids: tuple[str, ...], limit: int = 4) -> str:

@@ -43,9 +43,10 @@ function span(trade, scale) {
   const [low, high] = [Math.min(trade.cost, worth), Math.max(trade.cost, worth)];
   const range = element("i");
   const tick = element("b");
-  range.style.left = `${(100 * low) / scale}%`;
-  range.style.width = `${(100 * (high - low)) / scale}%`;
-  tick.style.left = `${Math.min(100, (100 * trade.payment) / scale)}%`;
+  const at = (value) => 100 * Math.min(1, Math.max(0, value / scale));
+  range.style.left = `${at(low)}%`;
+  range.style.width = `${at(high) - at(low)}%`;
+  tick.style.left = `${at(trade.payment)}%`;
   const about = `price ${fine(trade.payment)}, between the seller's cost ${fine(trade.cost)} and the worth ${fine(worth)}`;
   return element("span", { class: "span", role: "img", "aria-label": about, title: about }, range, tick);
 }
@@ -59,7 +60,7 @@ function drawWhy() {
     { label: "examples", value: (row) => row.examples, show: (row) => fixed(row.examples, 0) },
     amount("distance", "distance"), amount("adds", "adds"), amount("friction", "friction"), amount("seller's cost", "cost"), amount("price", "payment"),
     ...(subsidised ? [amount("buyer pays", "paid")] : []),
-    { label: "cost – price – worth", text: true, value: (row) => row.payment, show: (row) => span(row, scale) },
+    ...(run.market ? [{ label: "cost – price – worth", text: true, value: (row) => row.payment, show: (row) => span(row, scale) }] : []),
     amount("buyer keeps", "buyerKept"), amount("seller keeps", "sellerKept"),
   ];
   const priceColumn = 7;
@@ -75,6 +76,7 @@ function drawWhy() {
 function drawRefused() {
   byId("refused-panel").hidden = !state.refused;
   const toggle = byId("refused-toggle");
+  toggle.hidden = !run.market;
   toggle.setAttribute("aria-expanded", String(state.refused));
   toggle.textContent = state.refused ? "Hide models not bought" : "Show models not bought, and why";
   if (!state.refused) return;
