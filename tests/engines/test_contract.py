@@ -11,6 +11,7 @@ from torch import nn
 
 import tiny
 from ipfl.config import TrainingConfig
+from ipfl.data import ParticipantData, Split, Task
 from ipfl.engines import Engine, InProcessEngine
 from ipfl.errors import ConfigError, EngineError
 from ipfl.learning import FlatModel, batch_plan, initialised, train
@@ -362,3 +363,26 @@ def test_a_model_that_draws_random_numbers_is_trained_by_one_worker():
     assert in_process(plain, workers=3).workers == 3
     assert in_process(with_dropout, workers=3).workers == 1
     assert in_process(plain, workers=0).workers >= 1
+
+
+def test_a_model_that_is_infinitely_wrong_on_others_examples_is_judged_on_its_own():
+    """The common set is all tests together; of a class that a participant lacks nothing counts, not even infinity."""
+
+    class Sure(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(1, 2)
+
+        def forward(self, x):
+            return torch.cat([self.layer(x)[:, :1] * 0, torch.where(x > 0, -torch.inf, 0.0)], dim=1)
+
+    def split(label):
+        return Split(np.full((4, 1), label, np.float32), np.full(4, label))
+
+    people = tuple(ParticipantData(name, split(label), split(label)) for name, label in (("a", 0), ("b", 1)))
+    engine = InProcessEngine(Task("toy", people, (1,), ("no", "yes")), Sure, TrainingConfig(), seed=0)
+    params, buffers = engine.initial()
+    jobs = [EvaluateJob(i, params[None], buffers[None], ("test", "common")) for i in (0, 1)]
+    mine, others = engine.run(jobs)
+    assert mine.loss[0] == pytest.approx([np.log(2)] * 2)
+    assert np.isinf(others.loss).all()

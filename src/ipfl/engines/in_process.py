@@ -121,7 +121,7 @@ class InProcessEngine:
                 losses, correct = examine(model, *_tensors(exam.examples))
                 for name in asked:
                     column, weights = job.splits.index(name), exam.weights[name]
-                    loss[row, column] = np.average(losses.astype(np.float64), weights=weights)
+                    loss[row, column] = _mean(losses, weights)
                     accuracy[row, column] = _share(correct, weights)
         return EvaluateReply(job.participant, loss, accuracy)
 
@@ -170,6 +170,15 @@ class InProcessEngine:
 
 def _tensors(split: Split) -> Tensors:
     return torch.from_numpy(np.ascontiguousarray(split.x)), torch.from_numpy(np.ascontiguousarray(split.y))
+
+
+def _mean(losses: np.ndarray, weights: np.ndarray | None) -> float:
+    """The weighted mean; an example that does not count does not, however wrong the model is on it."""
+    values = losses.astype(np.float64)
+    if weights is None:
+        return float(values.mean())
+    counted = weights > 0
+    return float((values[counted] * weights[counted]).sum())
 
 
 def _share(correct: np.ndarray, weights: np.ndarray | None) -> float:
