@@ -5,7 +5,7 @@ import signal
 import time
 
 
-def work(pipe):
+def work(pipe, plugin_files=()):
     while (job := pipe.recv()) is not None:
         _, folder = job
         what = folder.rsplit("/", 2)[-2]

@@ -151,6 +151,24 @@ def test_on_the_command_line(tmp_path):
     assert json.loads(done.stdout)["method"] == "median"
 
 
+def test_a_comparison_has_its_processes_load_the_same(tmp_path):
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "ipfl",
+        "compare",
+        "paper",
+        "--plugin",
+        str(EXAMPLES / "median_method.py"),
+    ]
+    settings = ["--methods", "median,local", "--seeds", "0", "--set", "rounds=1", "--out", str(out), "--json"]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=True)
+    assert [row["method"] for row in json.loads(done.stdout)["methods"]] == ["median", "local"]
+    plugged = ipfl.load_run(out / "runs" / "paper" / "median" / "seed-0").environment["plugins"]
+    assert list(plugged) == ["median_method.py"]
+
+
 def test_an_installed_plug_in_is_found_by_its_entry_point(tmp_path, monkeypatch):
     (tmp_path / "others_plugin.py").write_text(
         "from ipfl.plugins import conduct\n\n@conduct('tenth')\ndef tenth(updates, row, random):\n"

@@ -216,7 +216,10 @@ def _compress(axes: "Axes", sizes: Sequence[float]) -> None:
 
 
 def _dress(axes: "Axes", groups: Sequence[str]) -> None:
-    axes.set_xticks(range(len(groups)), [str(group).replace("_", " ") for group in groups])
+    crowded: dict[str, Any] = (
+        {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if len(groups) > 5 else {}
+    )
+    axes.set_xticks(range(len(groups)), [str(group).replace("_", " ") for group in groups], **crowded)
     axes.set_xlim(-0.55, len(groups) - 0.45)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)

@@ -19,8 +19,8 @@ def without_payments(
     bids: Bids,
     distance: Float[np.ndarray, "m m"],
     lam: float,
-    allocation: Bool[np.ndarray, "m m"],
-    sent: Bool[np.ndarray, "m m"] | None = None,
+    allocation: Bool[np.ndarray, "buyer seller"],
+    sent: Bool[np.ndarray, "receiver sender"] | None = None,
 ) -> Outcome:
     """The outcome of a given graph in which nobody pays.
 
