@@ -80,7 +80,7 @@ def put(name: str, table: str) -> None:
     inside = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if not inside.search(page):
         raise SystemExit(f"{PAGE} has no place for {name}: add {begin} and {end}")
-    PAGE.write_text(inside.sub(lambda _: f"{begin}\n{table.strip()}\n{end}", page), encoding="utf-8")
+    PAGE.write_text(inside.sub(lambda _: f"{begin}\n\n{table.strip()}\n\n{end}", page), encoding="utf-8")
 
 
 if __name__ == "__main__":
