@@ -4,7 +4,7 @@
 
 Each section below is one command of `ipfl`, in a folder of its own under --out; what is finished there is kept, so a
 second call only rewrites the tables. A table of docs/results.md stands between <!-- NAME --> and <!-- /NAME -->; the
-words around it are written by hand. Takes about an hour and a half on two cores.
+words around it are written by hand. Takes about 35 minutes on two cores.
 """
 
 import argparse
