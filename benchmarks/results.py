@@ -1,6 +1,6 @@
 """Every comparison that docs/results.md tells of: runs them (or goes on with them) and puts their tables into the page.
 
-    python benchmarks/results.py [--only basic,liars] [--out comparisons] [--list]
+    python benchmarks/results.py [--only fig2,table2] [--out comparisons] [--list]
 
 Each section below is one command of `ipfl`, in a folder of its own under --out; what is finished there is kept, so a
 second call only rewrites the tables. A table of docs/results.md stands between <!-- NAME --> and <!-- /NAME -->; the
