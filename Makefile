@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 NEEDED := pyproject.toml constraints.txt
 
-.PHONY: run test test-slow check bench docs clean help
+.PHONY: run test test-slow check bench peers docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,8 +23,10 @@ test-slow: $(VENV)/.test-ready  ## the checks that take longer: kills at random 
 check: $(VENV)/.test-ready  ## lint, types and layers only
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check
 
-bench: $(VENV)/.test-ready  ## measure every figure that README.md and docs/ give
+bench: $(VENV)/.test-ready peers  ## measure every figure that README.md and docs/ give
 	PATH="$(abspath $(BIN)):$$PATH" scripts/bench
+
+peers: .venv-peers/.ready  ## set up the peers that stand on frameworks of their own, in .venv-peers
 
 docs: $(VENV)/.docs-ready  ## build the documentation as a site, in site/
 	$(BIN)/mkdocs build --strict --quiet
@@ -44,9 +46,14 @@ $(VENV)/.test-ready: $(VENV)/bin/python $(NEEDED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.run-ready
 
+.venv-peers/.ready: benchmarks/peers/requirements.txt
+	@$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 $(VENV)/.docs-ready: $(VENV)/bin/python $(NEEDED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/.run-ready
 
 clean:  ## remove what was built (not the runs)
-	rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) .venv-peers build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import tiny
 from ipfl import run_folder
@@ -151,6 +152,24 @@ def test_distances(folder):
     for content in (b"", b"nonsense", (folder / "distances" / "00007.npy").read_bytes()[:-3]):
         (folder / "distances" / "00008.npy").write_bytes(content)
         assert "cannot read distances" in refusal(read_distances, folder, 8)
+
+
+def test_sparse_distances(folder):
+    distance = csr_array((np.array([0.0, 0.5]), np.array([1, 0]), np.array([0, 1, 2])), shape=(2, 2))
+    write_distances(folder, 7, distance)
+    assert [path.name for path in (folder / "distances").iterdir()] == ["00007.npz"]
+    run = load_run(folder)
+    found = run.distances(7)
+    assert isinstance(found, csr_array)
+    assert (found.indices.tolist(), found.data.tolist()) == ([1, 0], [0.0, 0.5])  # a stored zero stays stored
+    np.testing.assert_array_equal(run.known_distances(7), [[np.nan, 0.0], [0.5, np.nan]])
+    write_distances(folder, 6, np.eye(2))
+    np.testing.assert_array_equal(run.known_distances(6), np.eye(2))
+    for content in (b"", b"nonsense", (folder / "distances" / "00007.npz").read_bytes()[:-30]):
+        (folder / "distances" / "00008.npz").write_bytes(content)
+        assert "cannot read distances" in refusal(read_distances, folder, 8)
+    np.savez(folder / "distances" / "00008.npz", other=np.eye(2))
+    assert "cannot read distances" in refusal(read_distances, folder, 8)
 
 
 def test_nothing_is_unpickled(folder):

@@ -9,16 +9,18 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ipfl.config import Config
 from ipfl.errors import RunFolderError
+from ipfl.types.market import Matrix, SparseMatrix
 from ipfl.types.partition import PartitionTable
 
 EDGE_COLUMNS = ("round_index", "buyer", "seller", "num_examples", "distance", "payment")
@@ -57,9 +59,21 @@ class Run:
         promised = [edge["payment"] for edge in self.edges]
         return math.fsum([*promised, *(-row["amount"] for row in self.ledger)])
 
-    def distances(self, round_index: int) -> np.ndarray:
-        """The (m, m) distances of one round, [buyer, seller]; NaN where a participant was absent."""
+    def distances(self, round_index: int) -> Matrix:
+        """The (m, m) distances of one round, [buyer, seller]; NaN where a participant was absent.
+
+        A `scipy.sparse.csr_array` of each buyer's candidates where the run has market.candidates.
+        """
         return read_distances(self.path, round_index)
+
+    def known_distances(self, round_index: int) -> np.ndarray:
+        """`distances` as a dense array, NaN where none is known: a participant absent, or no candidate."""
+        distance = self.distances(round_index)
+        if isinstance(distance, np.ndarray):
+            return distance
+        known = np.full(distance.shape, np.nan)
+        known[np.repeat(np.arange(len(known)), np.diff(distance.indptr)), distance.indices] = distance.data
+        return known
 
     def participant_rounds(self) -> list[dict[str, Any]]:
         """One flat record per participant and round: `pandas.DataFrame(run.participant_rounds())`."""
@@ -122,31 +136,61 @@ def read_partition(folder: Path) -> PartitionTable | None:
         raise RunFolderError(f"{path} is damaged ({error}): restore it, or take it out") from None
 
 
-def read_distances(folder: Path, round_index: int) -> np.ndarray:
-    """The (m, m) float64 distances of one round."""
+def read_distances(folder: Path, round_index: int) -> Matrix:
+    """The (m, m) float64 distances of one round; a csr_array where each buyer had candidates only."""
     path = folder / "distances" / f"{round_index:05d}.npy"
+    sparse_path = path.with_suffix(".npz")
     try:
+        if not path.exists() and sparse_path.exists():
+            path = sparse_path
+            return _read_sparse(path)
         matrix: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise RunFolderError(f"cannot read distances {path}: {error}") from None
     return matrix
 
 
-def write_distances(folder: Path, round_index: int, distance: np.ndarray) -> None:
-    """Write one round's distances."""
-    buffer = io.BytesIO()
-    np.save(buffer, distance, allow_pickle=False)
-    write_bytes(folder / "distances" / f"{round_index:05d}.npy", buffer.getvalue())
+def _read_sparse(path: Path) -> SparseMatrix:
+    from scipy.sparse import csr_array, load_npz
+
+    matrix: SparseMatrix = csr_array(load_npz(io.BytesIO(path.read_bytes())))
+    return matrix
+
+
+def write_distances(folder: Path, round_index: int, distance: Matrix) -> None:
+    """Write one round's distances: .npy, or .npz (of `scipy.sparse.save_npz`) where they are sparse."""
+    path, buffer = folder / "distances" / f"{round_index:05d}.npy", io.BytesIO()
+    if isinstance(distance, np.ndarray):
+        np.save(buffer, distance, allow_pickle=False)
+    else:
+        from scipy.sparse import save_npz
+
+        save_npz(buffer, distance, compressed=False)
+        path = path.with_suffix(".npz")
+    write_bytes(path, buffer.getvalue())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file as a whole: temporary name, flush to disk, rename, flush the folder."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(content)
+
+    write_file(path, write)
+
+
+def write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Replace a file as a whole by what `write` makes of a temporary one; so what is large need not be in memory.
+
+    Raises:
+      RunFolderError: it cannot be written; the file is then as it was.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        write(temporary)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)

@@ -22,11 +22,17 @@ TRAINING = TrainingConfig(steps=4, batch_size=8, lr=0.05)
 Build = Callable[..., Engine]
 
 
-def in_process(factory, workers=1, seed=0, training=TRAINING, task=None):
-    return InProcessEngine(task or tiny.task(), factory, training, seed, workers)
+def in_process(factory, workers=1, seed=0, training=TRAINING, task=None, block=1):
+    if factory is with_dropout:
+        workers, block = min(workers, 1), 1
+    return InProcessEngine(task or tiny.task(), factory, training, seed, workers, block=block)
 
 
-ENGINES: dict[str, Build] = {"in_process": in_process}
+def in_blocks(factory, workers=1, seed=0, training=TRAINING, task=None):
+    return in_process(factory, workers, seed, training, task, block=2)
+
+
+ENGINES: dict[str, Build] = {"in_process": in_process, "in_blocks": in_blocks}
 every_engine = pytest.mark.parametrize("build", ENGINES.values(), ids=ENGINES)
 
 
@@ -106,8 +112,15 @@ def test_workers_change_nothing(build, module, workers):
 @every_module
 @pytest.mark.parametrize("order", [(4, 3, 2, 1, 0), (2, 4), (3,)])
 def test_order_and_company_of_jobs_change_nothing(build, module, order):
-    alone = everything(build(module, workers=3), order)
-    assert alone.items() <= everything(build(module)).items()
+    some, of_all = everything(build(module, workers=3), order), everything(build(module))
+    if build is in_process:
+        assert some.items() <= of_all.items()
+    else:  # stepped together: equal but for rounding
+        for key, (first, *_) in some.items():
+            kind = np.float64 if key[0] == "test" else np.float32
+            np.testing.assert_allclose(
+                np.frombuffer(first, kind), np.frombuffer(of_all[key][0], kind), rtol=1e-4, atol=1e-5
+            )
 
 
 @every_engine
@@ -221,7 +234,10 @@ def test_jobs_are_left_as_they_were(build):
 def test_progress_counts_every_job(build):
     engine, seen = build(plain, workers=2), []
     engine.run(train_jobs(engine), lambda done, total: seen.append((done, total)))
-    assert seen == [(done, 5) for done in range(1, 6)]
+    assert [total for _, total in seen] == [5] * len(seen)
+    assert sorted({done for done, _ in seen}) == [done for done, _ in seen]
+    assert seen[-1] == (5, 5)
+    assert len(seen) == (5 if build is in_process else 3)
     assert engine.run([]) == []
 
 
@@ -257,7 +273,7 @@ class Fails(nn.Module):
         return self.layer(x)
 
 
-@every_engine
+@pytest.mark.parametrize("build", [in_process])  # the size of a padded batch is another one
 @pytest.mark.parametrize(("error", "line"), list(zip(FAILURES, FIRST_LINES, strict=True)), ids=FIRST_LINES)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_failure_names_participant_and_round(build, error, line, workers):
@@ -278,7 +294,7 @@ def test_a_failing_evaluation_names_the_participant(build):
         engine.run(evaluate_jobs(engine, engine.run(train_jobs(engine))))
 
 
-@every_engine
+@pytest.mark.parametrize("build", [in_process])
 def test_a_failure_leaves_no_thread_behind_and_the_engine_usable(build):
     error = RuntimeError("once")
     engine = build(lambda: Fails(error, 12), workers=3, training=TrainingConfig(steps=1, batch_size=100))
@@ -359,10 +375,73 @@ def test_more_outputs_than_classes_are_fine(build):
 # ---------------------------------------------------------------- this process
 
 
+def judged(monkeypatch):
+    """Which models of how many examples each pass took."""
+    from ipfl.engines import judging
+
+    passes = []
+    original = judging.examine
+
+    def counting(model, x, y):
+        passes.append((model.theta.numpy().tobytes(), len(y)))
+        return original(model, x, y)
+
+    monkeypatch.setattr(judging, "examine", counting)
+    return passes
+
+
+def test_equal_models_are_judged_once_on_what_they_share(monkeypatch):
+    engine, passes = in_process(plain, workers=2), judged(monkeypatch)
+    params, buffers = engine.initial()
+    other = params + 1
+    jobs = [EvaluateJob(i, [params, other], [buffers, buffers], ("test", "common")) for i in range(5)]
+    replies = engine.run(jobs)
+    common = max(n for _, n in passes)
+    assert sorted(theta for theta, n in passes if n == common) == sorted([params.tobytes(), other.tobytes()])
+    assert len(passes) == 2 + 2 * 5
+    for job, reply in zip(jobs, replies, strict=True):
+        (by_itself,) = engine.run([job])
+        assert (by_itself.loss == reply.loss).all()
+        assert (by_itself.accuracy == reply.accuracy).all()
+
+
+def test_models_that_differ_in_one_number_or_one_buffer_only_are_judged_apart(monkeypatch):
+    engine, passes = in_process(with_batch_norm), judged(monkeypatch)
+    params, buffers = engine.initial()
+    almost, moved = params.copy(), buffers.copy()
+    almost[1] += 1e-6
+    moved[0] += 1
+    engine.run([EvaluateJob(0, [params, almost, params], [buffers, buffers, moved])])
+    assert len(passes) == 3
+
+
+def test_what_is_held_at_once_is_bounded_and_changes_nothing(monkeypatch):
+    from ipfl.engines import judging
+
+    for build in ENGINES.values():
+        engine = build(plain)
+        jobs = evaluate_jobs(engine, engine.run(train_jobs(engine)))
+        expected = [reply.accuracy.tolist() for reply in engine.run(jobs)]
+        with monkeypatch.context() as patch:
+            patch.setattr(judging, "ENTRIES_MAX", 1)
+            assert [reply.accuracy.tolist() for reply in engine.run(jobs)] == expected
+
+
+def test_replies_are_rows_of_one_matrix():
+    for build in ENGINES.values():
+        engine = build(plain)
+        replies = engine.run(train_jobs(engine))
+        assert len({id(reply.params.base) for reply in replies}) == 1
+
+
 def test_a_model_that_draws_random_numbers_is_trained_by_one_worker():
     assert in_process(plain, workers=3).workers == 3
-    assert in_process(with_dropout, workers=3).workers == 1
     assert in_process(plain, workers=0).workers >= 1
+    assert InProcessEngine(tiny.task(), with_dropout, TRAINING, 0).workers == 1
+    with pytest.raises(
+        ConfigError, match=r"engine.workers = 3 cannot be had: the model draws random numbers"
+    ):
+        InProcessEngine(tiny.task(), with_dropout, TRAINING, 0, workers=3)
 
 
 def test_a_model_that_is_infinitely_wrong_on_others_examples_is_judged_on_its_own():

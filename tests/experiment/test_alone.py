@@ -94,6 +94,8 @@ def test_room_is_made_for_the_latest(tmp_path, monkeypatch, trained):
     ipfl.run(config(seed=1, method="fedavg"), task=task, out=tmp_path / "third")
     assert sum(trained) == 3 * 5
     monkeypatch.setattr(alone, "BYTES_MAX", one // 2)
+    alone._kept.clear()
     run = ipfl.run(config(seed=2), task=task, out=tmp_path / "fourth")
     assert run.finished
+    assert not alone._kept
     assert np.isfinite(run.summary["mean_accuracy_alone"])

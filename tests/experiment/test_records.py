@@ -5,11 +5,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import tiny
 from ipfl.errors import InvariantError
 from ipfl.experiment import drive
 from ipfl.experiment.records import edge_rows, imbalance, ledger_rows, round_line, summarise
+from ipfl.market import clear
 from ipfl.methods import Ipfl
 from ipfl.participants import participant
 from ipfl.types import EvaluateReply
@@ -46,6 +48,22 @@ def test_rows_of_a_round_by_hand(cleared):
         ("a", "b", "sale"), ("operator", "b", "subsidy"), ("b", "a", "sale"), ("operator", "a", "subsidy"),
     ]  # fmt: skip
     assert [row["amount"] for row in rows] == pytest.approx([0.1, gain - 0.5] * 2, abs=1e-6)
+
+
+def test_a_sparse_round_gives_the_same_rows(cleared):
+    participants, record = cleared
+    everybody = csr_array(1.0 - np.eye(2))
+    distance = csr_array((record.distance[[0, 1], [1, 0]], everybody.indices, everybody.indptr), shape=(2, 2))
+    outcome = clear(record.bids, distance, 1.0, "exact", "vcg-subsidised")
+    sparse = dataclasses.replace(record, distance=distance, outcome=outcome)
+    assert edge_rows(participants, sparse) == edge_rows(participants, record)
+    assert ledger_rows(participants, sparse) == ledger_rows(participants, record)
+    lines = [
+        round_line(participants, kind, {}, ledger_rows(participants, kind), SECONDS)
+        for kind in (sparse, record)
+    ]
+    assert lines[0] == lines[1]
+    assert [entry["imports"] for entry in lines[0]["participants"]] == [1, 1]
 
 
 def test_a_round_without_evaluations_has_no_means(cleared):

@@ -52,7 +52,7 @@ def test_models_without_float32_parameters_are_refused() -> None:
     with pytest.raises(ConfigError, match="no trainable parameters"):
         FlatModel(nn.Flatten())
     with pytest.raises(ConfigError, match="float32"):
-        FlatModel(nn.Linear(2, 2, dtype=torch.float64))
+        FlatModel(nn.Linear(2, 2, dtype=torch.float16))
 
 
 def test_evaluate_worked_by_hand() -> None:

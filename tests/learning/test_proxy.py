@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
-from ipfl.learning import proxies
+from ipfl.learning import proxies, proxy
+from ipfl.learning.pull_row import WIDTH
 
 
 def _random(seed: int, m: int, p: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -72,3 +74,42 @@ def test_buyer_is_pulled_by_what_was_published() -> None:
     honest = proxies(params, updates, updates, weights, 1.0)
     flipped = proxies(params, updates, np.stack([updates[0], -updates[1]]), weights, 1.0)
     assert flipped - params == pytest.approx(-(honest - params), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("p", [3, 8, WIDTH + 5])
+@pytest.mark.parametrize("attacked", [False, True])
+def test_compiled_and_plain_pulls_of_dense_and_sparse_weights_are_equal(
+    monkeypatch, p: int, attacked: bool
+) -> None:
+    params, updates, weights, theta_0 = _random(7, 6, p)
+    params[4], updates[4] = theta_0, 0.0
+    published = updates
+    if attacked:
+        published = updates.copy()
+        published[1] *= -1
+    plain = proxies(params, updates, published, weights, 0.7)
+    np.testing.assert_array_equal(proxies(params, updates, published, csr_array(weights), 0.7), plain)
+    monkeypatch.setattr(proxy, "COMPILE_FROM", 0)
+    compiled = proxies(params, updates, published, weights, 0.7)
+    np.testing.assert_allclose(compiled, plain, rtol=1e-6, atol=1e-6)
+    assert (compiled[4] == params[4]).all()
+    np.testing.assert_array_equal(proxies(params, updates, published, csr_array(weights), 0.7), compiled)
+
+
+def test_plain_python_pulls_as_the_compiled_code_does() -> None:
+    from ipfl.learning.pull_row import compiled, pull_row
+
+    random = np.random.default_rng(0)
+    params, own = random.standard_normal((2, 11)).astype(np.float32)
+    sold = random.standard_normal((3, 11)).astype(np.float32)
+    given_ = (params, own, sold, np.array([2, 0]), np.array([0.5, 2.0]), 3.0)
+    results = []
+    for step in (pull_row, compiled()):
+        result = np.empty(11, np.float32)
+        step(*given_, np.empty(11), result)
+        results.append(result)
+    towards = 0.5 * sold[2].astype(float) + 2.0 * sold[0]
+    np.testing.assert_allclose(
+        results[0], params + towards - own * (towards @ own) / 3.0, rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-6, atol=1e-7)

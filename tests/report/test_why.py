@@ -5,8 +5,12 @@ import math
 import numpy as np
 import pytest
 
+import ipfl
+import tiny
+from ipfl.cli.audit import present_market
 from ipfl.errors import RunFolderError
 from ipfl.report import not_bought, trades
+from ipfl.report.payload import payload
 from ipfl.run_folder import load_run
 
 
@@ -80,3 +84,23 @@ def test_distances_that_do_not_fit_are_refused(make_run, tmp_path):
     np.save(folder / "distances" / "00000.npy", np.zeros((2, 2)))
     with pytest.raises(RunFolderError, match="do not fit 12 participants"):
         not_bought(load_run(folder), 0)
+
+
+def test_a_market_of_candidates_is_explained_drawn_and_not_audited(tmp_path):
+    market = {"lam": 0.5, "eta": 2.0, "rule": "truthful", "distance": "sketch", "sketch_size": 64, "candidates": 2}
+    run = ipfl.run(tiny.config(market=market), task=tiny.task(), out=tmp_path / "run")
+    distance = run.distances(1)
+    assert not isinstance(distance, np.ndarray)
+    ids = run.participant_ids
+    candidates = {(ids[i], ids[j]) for i, j in zip(*distance.nonzero(), strict=True)}
+    bought = {(trade.buyer, trade.seller) for trade in trades(run, 1)}
+    assert bought
+    assert bought <= candidates
+    for row in not_bought(run, 1):
+        assert (row.reason == "no_candidate") <= ((row.buyer, row.seller) not in candidates)
+        assert (row.distance is None) == ((row.buyer, row.seller) not in candidates)
+    assert {row.reason for row in not_bought(run, 1)} > {"no_candidate"}
+    places = payload(run)["angle"]
+    assert sorted(places) == [0.0, 0.2, 0.4, 0.6, 0.8]
+    with pytest.raises(RunFolderError, match=r"market.candidates = 2 of each buyer, and an audit needs the distances"):
+        present_market(run, run.rounds[0])

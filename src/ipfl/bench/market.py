@@ -6,21 +6,18 @@ process (which loads the compiled search) is made on a small market and not coun
 
 import datetime
 import json
-import os
-import platform
-import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ipfl.errors import ConfigError, EngineError
+from ipfl.bench.machine import machine_facts, peak_bytes
+from ipfl.bench.processes import Measurement, in_child
+from ipfl.bench.targets import Target, target
+from ipfl.errors import ConfigError
 from ipfl.market.clearing import clear
 from ipfl.market.rules import RULES, resolve_rule
 from ipfl.types.market import Bids
@@ -37,8 +34,6 @@ BRUTE_FORCE_MAX = 12
 """Participants up to which looking at every set is bearable."""
 WARM_UP = 30
 
-Measurement = dict[str, Any]
-
 
 def make_market(m: int, seed: int = 0) -> tuple[Bids, np.ndarray]:
     """A market of m participants in clusters.
@@ -48,9 +43,7 @@ def make_market(m: int, seed: int = 0) -> tuple[Bids, np.ndarray]:
     blocks of rows: memory beyond the matrix stays O(BLOCK * m). Not symmetric to the last digit.
     """
     random = np.random.default_rng(seed)
-    sizes = np.maximum(1, np.rint(random.lognormal(np.log(MEDIAN_EXAMPLES), 1.0, m)))
-    valuation = np.where(random.uniform(size=m) < 0.2, 0.0, 10 ** random.uniform(4, 7, m))
-    export_cost = 10 ** random.uniform(-2, 0.5, m)
+    bids = make_bids(m, random)
     cluster = random.integers(0, CLUSTERS, m)
     distance = np.empty((m, m))
     for start in range(0, m, BLOCK):
@@ -60,7 +53,15 @@ def make_market(m: int, seed: int = 0) -> tuple[Bids, np.ndarray]:
         distance[rows] *= 0.2
         distance[rows] += np.where(near, np.float32(0.1), np.float32(0.8))
     np.fill_diagonal(distance, 0.0)
-    return Bids(sizes, valuation, export_cost), distance
+    return bids, distance
+
+
+def make_bids(m: int, random: np.random.Generator) -> Bids:
+    """Bids as in `make_market`."""
+    sizes = np.maximum(1, np.rint(random.lognormal(np.log(MEDIAN_EXAMPLES), 1.0, m)))
+    valuation = np.where(random.uniform(size=m) < 0.2, 0.0, 10 ** random.uniform(4, 7, m))
+    export_cost = 10 ** random.uniform(-2, 0.5, m)
+    return Bids(sizes, valuation, export_cost)
 
 
 def repeats(m: int) -> int:
@@ -97,7 +98,7 @@ def measure(
     measurements = []
     for m, job in _jobs(sizes, rules):
         tell(f"m = {m:,}: {job}")
-        measurements.append(_in_child(m, job, seed))
+        measurements.append(in_child("ipfl.bench.market", [str(m), job, str(seed)], f"{job} at m = {m}"))
     return {
         "date": started.isoformat(timespec="seconds"),
         "machine": machine,
@@ -117,17 +118,6 @@ def _jobs(sizes: Sequence[int], rules: Sequence[str]) -> Iterator[tuple[int, str
             yield m, "fsolve"
         if m <= BRUTE_FORCE_MAX:
             yield m, "brute-force"
-
-
-def _in_child(m: int, job: str, seed: int) -> Measurement:
-    """One measurement in a process of its own."""
-    command = [sys.executable, "-m", "ipfl.bench.market", str(m), job, str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
-        raise EngineError(f"measuring {job} at m = {m} failed: {last[0]}")
-    measured: Measurement = json.loads(done.stdout)
-    return measured
 
 
 def measure_one(m: int, job: str, seed: int) -> Measurement:
@@ -177,59 +167,24 @@ def _measure_rule(bids: Bids, distance: np.ndarray, rule: str) -> dict[str, Any]
     return {"seconds": seconds, **found}
 
 
-def targets(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+def targets(measurements: Sequence[Measurement]) -> list[Target]:
     """The figures that are promised, where the sizes and rules they speak of were measured."""
     by_place = {(entry["m"], entry["job"]): entry for entry in measurements}
     found = []
-
-    def add(name: str, value: float, bound: float, at_least: bool = False) -> None:
-        met = value >= bound if at_least else value <= bound
-        found.append({"name": name, "value": value, "bound": bound, "at_least": at_least, "met": met})
-
     lean, fsolve = by_place.get((1000, "lean")), by_place.get((1000, "fsolve"))
     if lean and fsolve:
         times = fsolve["median_s"] / lean["median_s"]
-        add("greedy/critical at m = 1000, times faster than fsolve", times, 300, at_least=True)
+        found.append(
+            target("greedy/critical at m = 1000, times faster than fsolve", times, 300, at_least=True)
+        )
     if exact := by_place.get((1000, "truthful")):
-        add("exact/vcg at m = 1000, seconds", exact["median_s"], 1.0)
+        found.append(target("exact/vcg at m = 1000, seconds", exact["median_s"], 1.0))
     for rule in ("lean", "truthful"):
         if largest := by_place.get((10_000, rule)):
             pair = "/".join(resolve_rule(rule))
-            add(f"{pair} at m = 10000, seconds", largest["median_s"], 60.0)
-            add(f"{pair} at m = 10000, GB", largest["peak_bytes"] / 1e9, 4.0)
+            found.append(target(f"{pair} at m = 10000, seconds", largest["median_s"], 60.0))
+            found.append(target(f"{pair} at m = 10000, GB", largest["peak_bytes"] / 1e9, 4.0))
     return found
-
-
-def machine_facts() -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("ipfl", "numpy", "numba", "scipy")},
-    }
-
-
-def peak_bytes() -> int:
-    """The most memory this process has held. Linux's own figure is that of the parent until one exceeds it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

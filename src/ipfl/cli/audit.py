@@ -251,6 +251,11 @@ def present_market(run: Run, line: dict[str, Any]) -> tuple[Bids, np.ndarray]:
     entries = [entry for entry in line["participants"] if entry["present"]]
     here = [index for index, entry in enumerate(line["participants"]) if entry["present"]]
     distance = run.distances(line["round_index"])
+    if not isinstance(distance, np.ndarray):
+        raise RunFolderError(
+            f"{run.path} was cleared among market.candidates = {run.config.market.candidates} of each buyer, and an "
+            "audit needs the distances of all: run it with --set market.candidates=0"
+        )
     m = len(line["participants"])
     if distance.shape != (m, m):
         raise RunFolderError(

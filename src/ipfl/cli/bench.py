@@ -1,153 +1,19 @@
 """`ipfl bench`: measure this machine on the package's work."""
 
-from pathlib import Path
-from typing import Any
-
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from ipfl.cli import layout
-from ipfl.market.rules import RULES, resolve_rule
+from ipfl.cli.bench_market import market
+from ipfl.cli.bench_round import limits, round_
+from ipfl.cli.bench_scale import memory, scale
 
 
 @click.group(short_help="Measure this machine on the market's work.")
 def bench() -> None:
-    """Measure this machine on the package's work."""
+    """Measure this machine on the package's work.
 
-
-@bench.command(short_help="Seconds and memory of clearing, by size and rule.")
-@click.option(
-    "--sizes", metavar="LIST", help="Numbers of participants.  [default: 10,30,100,300,1000,3000,10000]"
-)
-@click.option("--rules", metavar="LIST", help=f"Rule sets.  [default: {','.join(RULES)}]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the markets.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE.json", help="Write the figures there too."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
-@click.option("--quiet", is_flag=True, help="Do not say what is being measured.")
-def market(
-    sizes: str | None, rules: str | None, seed: int, out: Path | None, as_json: bool, quiet: bool
-) -> None:
-    """Measure how long clearing a market takes and how much memory, by number of participants and rule.
-
-    Two baselines are measured in the same run: one root finder (scipy's fsolve) per pair of buyer and seller
-    with payments in Python loops, up to 1,000 participants, and looking at every set of sellers, up to 12.
-    What is not measured is marked with ~ and extrapolated. All sizes take several minutes and 2 GB.
-
-    Exit codes: 0 done; 1 a target that was measured is missed; 2 bad usage or input.
+    Every measurement runs in a process of its own. Seconds are medians; they mean something on a quiet machine only.
     """
-    from ipfl.bench.market import SIZES, measure
-
-    def tell(line: str) -> None:
-        if not quiet:
-            click.echo(line, err=True)
-
-    result = measure(
-        sizes=SIZES if sizes is None else _whole_numbers(sizes),
-        rules=tuple(RULES) if rules is None else [name.strip() for name in rules.split(",")],
-        seed=seed,
-        tell=tell,
-    )
-    if out is not None:
-        from ipfl.run_folder import write_json
-
-        write_json(out, layout.plain(result))
-    if as_json:
-        layout.print_json(result)
-    else:
-        render(result, Console())
-    if not all(target["met"] for target in result["targets"]):
-        raise click.exceptions.Exit(1)
 
 
-def render(result: dict[str, Any], console: Console) -> None:
-    """The figures as tables."""
-    machine = result["machine"]
-    layout.show(console, "Clearing", "median seconds; peak memory of the process", figures(result))
-    layout.sentence(
-        console,
-        f"{machine['cpu']}, {machine['cores']} cores (load {machine['load_average']:.1f}), Python "
-        f"{machine['python']}, NumPy {machine['numpy']}, {result['date'][:10]}.",
-    )
-    for text in notes(result):
-        layout.sentence(console, text)
-    for target in result["targets"]:
-        relation = "at least" if target["at_least"] else "at most"
-        text = f"{target['name']}: {target['value']:.3g}, target {relation} {target['bound']:g}."
-        layout.sentence(console, text, target["met"])
-
-
-def figures(result: dict[str, Any]) -> Table:
-    """One row per size and job."""
-    shown = layout.table(["m", "rule", "seconds", "memory", "trades", "objective", "fsolve takes"], ["rule"])
-    fsolve = {entry["m"]: entry["median_s"] for entry in result["measurements"] if entry["job"] == "fsolve"}
-    last = None
-    for entry in result["measurements"]:
-        m, job = entry["m"], entry["job"]
-        if m != last and last is not None:
-            shown.add_section()
-        shown.add_row(
-            f"{m:,}" if m != last else "",
-            "/".join(resolve_rule(job)) if job in RULES else Text(job, "dim"),
-            _seconds(entry["median_s"]),
-            _memory(entry["peak_bytes"]),
-            f"{entry['trades']:,}",
-            f"{entry['objective']:,.2f}",
-            _times(fsolve, m, entry["median_s"]) if job in RULES else "",
-        )
-        last = m
-    return shown
-
-
-def notes(result: dict[str, Any]) -> list[str]:
-    """What the table needs said."""
-    measured = {(entry["m"], entry["job"]): entry for entry in result["measurements"]}
-    roots = [entry for (_, job), entry in measured.items() if job == "fsolve"]
-    found = []
-    if roots:
-        largest = max(roots, key=lambda entry: entry["m"])
-        share = largest["missed"] / max(1, largest["pairs"])
-        found.append(
-            f"fsolve: one root finder per pair, then Python loops, on one core; at m = {largest['m']:,} it "
-            f"missed {share:.0%} of {largest['pairs']:,} roots. '~' is extrapolated from there by m squared."
-        )
-    for (m, job), entry in measured.items():
-        exact = measured.get((m, "truthful"))
-        if job == "brute-force" and exact is not None:
-            agree = abs(entry["objective"] - exact["objective"]) <= 1e-9 * max(1.0, abs(exact["objective"]))
-            found.append(
-                f"Brute force over {entry['pairs']:,} sets at m = {m} "
-                f"{'finds the same objective as' if agree else 'DIFFERS from'} exact/vcg."
-            )
-    gaps = [entry for entry in measured.values() if entry.get("max_gap")]
-    if gaps:
-        found.append(f"The node limit left a gap in {len(gaps)} of the markets.")
-    return found
-
-
-def _times(fsolve: dict[int, float], m: int, seconds: float) -> str:
-    """How many times as long the root finders take; extrapolated by m squared beyond what was measured."""
-    if m in fsolve:
-        return f"{fsolve[m] / seconds:,.0f} x"
-    if not fsolve:
-        return "–"
-    largest = max(fsolve)
-    return f"~ {fsolve[largest] * (m / largest) ** 2 / seconds:,.0f} x"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:.1f}"
-
-
-def _memory(value: int) -> str:
-    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
-
-
-def _whole_numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise click.UsageError(f"--sizes {text}: expected whole numbers separated by commas") from None
+for command in (market, round_, memory, scale, limits):
+    bench.add_command(command)

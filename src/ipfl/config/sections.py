@@ -1,5 +1,6 @@
 """The tables that say how a run goes: training, market, partition, evaluation, withdrawal, engine."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -24,6 +25,9 @@ class MarketConfig(Table):
 
     `gain_curve` says what more examples are worth to whoever has no curve of its own: sqrt (the paper's law),
     power:exponent=0.35 or log:scale=1,reference=0.
+
+    `distance` = "sketch" compares sketches of `sketch_size` numbers in place of the updates themselves. `candidates`
+    = k offers each buyer its k nearest by sketch, 0 everybody: docs/market.md, "Thousands of participants".
     """
 
     lam: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 2.0
@@ -32,6 +36,9 @@ class MarketConfig(Table):
     allocation: Literal["greedy", "exact"] | None = None
     payment: Literal["marginal", "critical", "vcg", "vcg-subsidised"] | None = None
     gain_curve: str = "sqrt"
+    distance: Literal["exact", "sketch"] = "exact"
+    sketch_size: Annotated[int, Field(ge=16, le=10_000_000)] = 4096
+    candidates: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
     @model_validator(mode="after")
     def _one_way(self) -> "MarketConfig":
@@ -117,7 +124,24 @@ class WithdrawalConfig(Table):
 
 
 class EngineConfig(Table):
-    """`workers` threads train participants side by side, each with one torch thread; 0 = one per core."""
+    """Where and how participants are trained.
+
+    `workers` threads train participants side by side, each with one torch thread; 0 = one per core. `block`
+    participants are stepped together on each (1 = one after another; 0 = chosen by the model: docs/performance.md).
+    `device`: "cpu", "cuda" or "cuda:1". `memory_gb`: more than that is refused before training; 0 = what is free.
+    """
 
     name: Literal["in_process"] = "in_process"
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    block: Annotated[int, Field(ge=0, le=100_000)] = 0
+    device: str = "cpu"
+    memory_gb: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = 0.0
+
+    @field_validator("device")
+    @classmethod
+    def _a_device(cls, value: str) -> str:
+        if not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", value):
+            raise ValueError(
+                f'{value!r} is none of "cpu", "cuda" and, for one of several, "cuda:0", "cuda:1", ...'
+            )
+        return value

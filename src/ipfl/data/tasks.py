@@ -143,8 +143,8 @@ class Task:
 
 def _add(digest: Any, split: Split) -> None:
     digest.update(str(split.x.shape).encode())
-    digest.update(np.ascontiguousarray(split.x).tobytes())
-    digest.update(np.ascontiguousarray(split.y).tobytes())
+    digest.update(np.ascontiguousarray(split.x))
+    digest.update(np.ascontiguousarray(split.y))
 
 
 def check_participant_id(participant_id: str, what: str) -> None:

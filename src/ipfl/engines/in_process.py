@@ -1,35 +1,42 @@
 """All participants in this process: threads side by side, each with one torch thread of its own.
 
 Intra-op threads are never used: on small models they cost more than they bring, and without them the
-result of a job does not depend on how many cores there are.
+result of a job does not depend on how many cores there are. Models so small that a step is mostly the overhead of
+its calls are stepped together, `block` at a time (`learning.stacked`).
 """
 
-import math
-import os
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int
 
-from ipfl.config import EvaluationConfig, TrainingConfig
+from ipfl.config import EngineConfig, EvaluationConfig, TrainingConfig
 from ipfl.data import Task
-from ipfl.data.exams import Exam, exams
+from ipfl.data.exams import exams
 from ipfl.data.tasks import Split
 from ipfl.engines.base import Progress
-from ipfl.errors import EngineError, IpflError
-from ipfl.learning import FlatModel, ModelFactory, batch_plan, examine, initialised, train
-from ipfl.seeding import generator, torch_seed
-from ipfl.types import EvaluateJob, EvaluateReply, Job, Reply, TrainJob, TrainReply
+from ipfl.engines.judging import Judge, JudgingBatch
+from ipfl.engines.model_check import check_model, reason
+from ipfl.engines.models import Models
+from ipfl.engines.resources import decide
+from ipfl.engines.training import Trainer, TrainingBatch
+from ipfl.errors import ConfigError, EngineError
+from ipfl.learning import ModelFactory, Stack
+from ipfl.types import EvaluateJob, Job, Reply, TrainJob
 
 COMMON_EXAMPLES_MAX = EvaluationConfig().common_examples_max
-Tensors = tuple[torch.Tensor, torch.Tensor]
 
 
 class InProcessEngine:
-    """Trains and evaluates every participant of a task here."""
+    """Trains and evaluates every participant of a task here.
+
+    Attributes:
+      num_examples: training examples of each participant.
+      workers, block, device: what was chosen where the configuration left it open.
+    """
 
     def __init__(
         self,
@@ -39,22 +46,41 @@ class InProcessEngine:
         seed: int,
         workers: int = 0,
         common_examples_max: int = COMMON_EXAMPLES_MAX,
+        *,
+        block: int = 0,
+        device: str = "cpu",
+        memory_gb: float = 0.0,
     ):
-        """`workers` threads; 0 = one per core. A model that draws random numbers (dropout) is trained by one."""
-        self._training = training
-        self._seed = seed
-        self._factory = factory
+        """Check model and resources, and lay out the data.
+
+        Args:
+          task: participants and their examples.
+          factory: builds the model.
+          training: of every participant.
+          seed: of the run.
+          workers: threads; 0 = one per core.
+          common_examples_max: see `data.exams.exams`.
+          block: participants stepped together; 1 = one after another, 0 = chosen by the model.
+          device: "cpu", "cuda" or "cuda:N".
+          memory_gb: what training may use; 0 = what is free.
+        Raises:
+          ConfigError: a device, workers or block that cannot be had.
+          EngineError: a model that does not fit the task, or too little memory.
+        """
         self._ids = [participant.participant_id for participant in task.participants]
-        self._train_data = [participant.train for participant in task.participants]
-        self._train_splits = [_tensors(split) for split in self._train_data]
-        self._exams = exams(task, common_examples_max, seed)
-        self.num_examples: Int[np.ndarray, "m"] = np.array(
-            [len(p.train) for p in task.participants], dtype=np.int64
-        )
-        self._local = threading.local()
-        self._building = threading.Lock()
-        self._initial = self._check_model(task)
-        self.workers = 1 if self._draws_random_numbers else (workers or os.cpu_count() or 1)
+        training_sets = [participant.train for participant in task.participants]
+        self.num_examples: Int[np.ndarray, "m"] = np.array([len(s) for s in training_sets], dtype=np.int64)
+        traits = check_model(factory, task, seed)
+        asked = EngineConfig(workers=workers, block=block, device=device, memory_gb=memory_gb)
+        found = decide(asked, traits, len(self._ids), training.batch_size, int(self.num_examples.max()))
+        self.workers, self.block, self.device = found.workers, found.block, found.device
+        self._initial = (traits.params, traits.buffers)
+        models = Models(factory, seed, traits, self.device)
+        examples = [_on(split, self.device) for split in training_sets]
+        stack = self._stack(models, examples, asked.block > 1) if self.block > 1 else None
+        self._trainer = Trainer(models, stack, examples, training, seed, self.block)
+        judged = exams(task, common_examples_max, seed)
+        self._judge = Judge(models, None if traits.recurs else stack, judged, training_sets)
 
     def initial(self) -> tuple[Float32[np.ndarray, "p"], Float32[np.ndarray, "b"]]:
         """The common initial parameters theta_0 and buffers."""
@@ -67,128 +93,114 @@ class InProcessEngine:
         Raises:
           EngineError: a model or the data failed; names the participant and the round.
         """
+        training = self._trainer.batch([job for job in jobs if isinstance(job, TrainJob)])
+        judging = self._judge.batch([job for job in jobs if isinstance(job, EvaluateJob)])
+        done = 0
+
+        def tell(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress:
+                progress(done, len(jobs))
+
         threads_before = torch.get_num_threads()
-        replies: list[Reply] = []
         try:
-            with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for reply in pool.map(self._run_one, jobs):
-                    replies.append(reply)
-                    if progress:
-                        progress(len(replies), len(jobs))
+            self._spread(
+                [(partial(self._train, training, rows), len(rows)) for rows in training.blocks], tell
+            )
+            self._evaluate(judging, tell)
         finally:
             torch.set_num_threads(threads_before)
-        return replies
+        trained, judged = iter(training.replies()), iter(judging.replies())
+        return [next(trained) if isinstance(job, TrainJob) else next(judged) for job in jobs]
 
-    def _run_one(self, job: Job) -> Reply:
+    def _spread(self, pieces: Sequence[tuple[Callable[[], None], int]], tell: Callable[[int], None]) -> None:
+        """Do all pieces on this engine's workers; each says how many jobs it finishes."""
+        if self.workers == 1 or len(pieces) == 1:
+            torch.set_num_threads(1)
+            for work, count in pieces:
+                work()
+                tell(count)
+            return
+        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            waiting = [(pool.submit(work), count) for work, count in pieces]
+            try:
+                for future, count in waiting:
+                    future.result()
+                    tell(count)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _train(self, batch: TrainingBatch, rows: list[int]) -> None:
         try:
-            return self._train(job) if isinstance(job, TrainJob) else self._evaluate(job)
+            batch.work(rows)
         except Exception as error:  # whatever the code of a module raises
-            doing = f"training in round {job.round_index}" if isinstance(job, TrainJob) else "evaluation"
-            raise EngineError(
-                f"participant {self._ids[job.participant]}: {doing} failed in the model or its data: {_reason(error)}"
-            ) from error
+            for row in rows if len(rows) > 1 else ():
+                try:
+                    batch.work_alone(row)
+                except Exception as alone:
+                    raise self._failed(batch.jobs[row], alone) from alone
+            raise self._failed(batch.jobs[rows[0]], error) from error
 
-    def _train(self, job: TrainJob) -> TrainReply:
-        model = self._model()
-        model.load(job.params, job.buffers)
-        x, y = self._train_splits[job.participant]
-        random = generator(self._seed, job.round_index, job.participant, "batches")
-        steps = self._training.steps if job.steps is None else job.steps
-        batches = batch_plan(len(y), self._training.batch_size, steps, random)
-        extras = (job.centre, job.pull, job.direction, job.align)
-        if self._draws_random_numbers:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(torch_seed(self._seed, job.round_index, job.participant))
-                loss = train(model, x, y, batches, self._training, *extras)
-        else:
-            loss = train(model, x, y, batches, self._training, *extras)
-        params, buffers = model.read()
-        return TrainReply(job.participant, params, buffers, loss)
-
-    def _evaluate(self, job: EvaluateJob) -> EvaluateReply:
-        model = self._model()
-        own: tuple[Exam, ...] = self._exams[job.participant]
-        if "train" in job.splits:
-            own = (*own, Exam(self._train_data[job.participant], {"train": None}))
-        loss = np.full((len(job.params), len(job.splits)), np.nan)
-        accuracy = loss.copy()
-        for row, (params, buffers) in enumerate(zip(job.params, job.buffers, strict=True)):
-            model.load(params, buffers)
-            for exam in own:
-                asked = [name for name in job.splits if name in exam.weights]
-                if not asked:
-                    continue
-                losses, correct = examine(model, *_tensors(exam.examples))
-                for name in asked:
-                    column, weights = job.splits.index(name), exam.weights[name]
-                    loss[row, column] = _mean(losses, weights)
-                    accuracy[row, column] = _share(correct, weights)
-        return EvaluateReply(job.participant, loss, accuracy)
-
-    def _model(self) -> FlatModel:
-        """This thread's own copy of the model; all that is trained in it is overwritten by every job.
-
-        What is not trained (frozen parameters) is the same in every copy, because all are built from the same seed.
-        """
-        model: FlatModel | None = getattr(self._local, "model", None)
-        if model is None:
-            with self._building:  # torch's generator is one for all threads
-                model = FlatModel(initialised(self._factory, self._seed))
-            self._local.model = model
-        return model
-
-    def _check_model(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
-        """Build theta_0, and try the model once on real examples before anything is trained."""
+    def _evaluate(self, batch: JudgingBatch, tell: Callable[[int], None]) -> None:
+        """Portion by portion; jobs count as done with the last of them."""
+        if not batch.jobs:
+            return
         try:
-            model = FlatModel(initialised(self._factory, self._seed))
-        except IpflError:
-            raise
+            for portion in batch.portions():
+                self._spread([(piece, 0) for piece in batch.pieces(portion)], tell)
+                batch.collect(portion)
         except Exception as error:
-            raise EngineError(f"the model cannot be built: {_reason(error)}") from error
-        initial = model.read()
-        x, y = self._train_splits[0]
-        classes = len(task.class_names)
-        model.module.train()
-        state = torch.get_rng_state()
-        try:
-            logits = model.module(x[:8])
-        except Exception as error:
-            raise EngineError(
-                f"the model does not accept examples of shape {tuple(task.input_shape)}: {_reason(error)}"
-            ) from error
-        self._draws_random_numbers = not torch.equal(state, torch.get_rng_state())
-        torch.set_rng_state(state)
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else ()
-        if len(shape) != 2 or shape[0] != min(8, len(y)) or shape[1] < classes:
-            what = f"of shape {shape}" if shape else f"of type {type(logits).__name__}"
-            raise EngineError(
-                f"the model gives outputs {what} for {min(8, len(y))} examples; "
-                f"expected one row per example and at least {classes} columns, one per class"
+            for job in batch.jobs:
+                try:
+                    self._alone(job)
+                except Exception as alone:
+                    raise self._failed(job, alone) from alone
+            raise self._failed(batch.jobs[0], error) from error
+        tell(len(batch.jobs))
+
+    def _alone(self, job: EvaluateJob) -> None:
+        """Do one evaluation by itself, to see whether it is the one that fails."""
+        batch = self._judge.batch([job])
+        for portion in batch.portions():
+            for piece in batch.pieces(portion):
+                piece()
+
+    def _failed(self, job: Job, error: Exception) -> EngineError:
+        doing = f"training in round {job.round_index}" if isinstance(job, TrainJob) else "evaluation"
+        who = f"participant {self._ids[job.participant]}: {doing}"
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error):
+            return EngineError(
+                f"{who} ran out of memory with engine.block = {self.block} and engine.workers = {self.workers}: "
+                "lower one of them, or training.batch_size"
             )
-        return initial
+        return EngineError(f"{who} failed in the model or its data: {reason(error)}")
+
+    def _stack(
+        self, models: Models, examples: Sequence[tuple[torch.Tensor, torch.Tensor]], asked: bool
+    ) -> Stack | None:
+        """What participants are stepped together by; None, and a block of 1, if this model cannot be and nobody asked.
+
+        Raises:
+          ConfigError: names the block that was asked for and the reason.
+        """
+        with models.borrowed() as model:
+            stack = Stack(model.module)
+        try:
+            params, buffers = (torch.from_numpy(part).to(self.device) for part in self._initial)
+            stack.check(params, buffers, *examples[0])
+        except Exception as error:
+            if not asked:
+                self.block = 1
+                return None
+            raise ConfigError(
+                f"engine.block = {self.block} cannot be had: the model cannot be stepped for several participants "
+                f"at once ({reason(error)}); set engine.block = 1"
+            ) from error
+        return stack
 
 
-def _tensors(split: Split) -> Tensors:
-    return torch.from_numpy(np.ascontiguousarray(split.x)), torch.from_numpy(np.ascontiguousarray(split.y))
-
-
-def _mean(losses: np.ndarray, weights: np.ndarray | None) -> float:
-    """The weighted mean; an example that does not count does not, however wrong the model is on it."""
-    values = losses.astype(np.float64)
-    if weights is None:
-        return float(values.mean())
-    counted = weights > 0
-    return float((values[counted] * weights[counted]).sum())
-
-
-def _share(correct: np.ndarray, weights: np.ndarray | None) -> float:
-    """The share that is correct; exactly the quotient of two counts where all count alike."""
-    if weights is None:
-        return int(correct.sum()) / len(correct)
-    return min(1.0, math.fsum(weights[correct]))  # weights add up to 1 but for rounding
-
-
-def _reason(error: Exception) -> str:
-    """An error's type and first line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def _on(split: Split, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = np.ascontiguousarray(split.x), np.ascontiguousarray(split.y)
+    return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)

@@ -14,8 +14,8 @@ import numpy as np
 from ipfl.config import Config
 from ipfl.engines import Engine
 from ipfl.experiment.driving import drive
-from ipfl.methods import Method
-from ipfl.types import Participant, State
+from ipfl.methods import Federation, Method
+from ipfl.types import State
 
 BYTES_MAX = 256 * 2**20
 """What is kept in all; a yardstick that would be larger by itself is trained every time."""
@@ -24,14 +24,19 @@ _kept: "OrderedDict[str, list[State]]" = OrderedDict()
 _lock = threading.Lock()
 
 
-def alone_key(
-    config: Config, task_fingerprint: str, start: State, participants: tuple[Participant, ...]
-) -> str:
-    """What training alone depends on: data, first model, training, seed, and who does not train."""
+def alone_key(config: Config, task_fingerprint: str, federation: Federation, block: int) -> str | None:
+    """What training alone depends on: data, first model, training, seed, and who does not train; on what, and how.
+
+    None where the yardstick of the whole run would be more than is kept.
+    """
+    theta_0, buffers_0 = federation.theta_0, federation.buffers_0
+    if config.rounds * federation.m * (theta_0.nbytes + buffers_0.nbytes) > BYTES_MAX:
+        return None
     digest = hashlib.sha256(config.training.model_dump_json().encode())
-    conducts = [participant.conduct for participant in participants]
+    conducts = [participant.conduct for participant in federation.participants]
     digest.update(f"{task_fingerprint} {config.model} {config.seed} {conducts}".encode())
-    for array in (start.params, start.buffers):
+    digest.update(f" {config.engine.device} {block}".encode())
+    for array in (theta_0, buffers_0):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

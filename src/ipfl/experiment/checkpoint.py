@@ -5,6 +5,7 @@ lengths and digests of the growing text files, so that lines written after it ar
 on, and lines changed before it are noticed.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
 from ipfl.errors import CheckpointError
 from ipfl.experiment.folder import Marks
-from ipfl.run_folder import write_bytes
+from ipfl.run_folder import write_file
 from ipfl.types import State
 
 KEPT = 2
@@ -59,7 +60,14 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "run_digest": checkpoint.run_digest,
     }
     header["digest"] = _digest(header, arrays)
-    write_bytes(_path(folder, checkpoint.state.round_index), save(arrays, header))
+
+    def write(path: Path) -> None:
+        try:
+            save_file(arrays, path, header)
+        except SafetensorError as error:
+            raise OSError(errno.EIO, str(error)) from error
+
+    write_file(_path(folder, checkpoint.state.round_index), write)
     drop_old(folder)
 
 
@@ -137,5 +145,5 @@ def _digest(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
+        digest.update(array.data)
     return digest.hexdigest()

@@ -11,11 +11,11 @@ def drive(
     round_: Round, engine: Engine, progress: Callable[[int, int], None] | None = None
 ) -> tuple[State, RoundRecord]:
     """Hand a method's jobs to the engine and its replies back, until the round returns."""
-    replies: Sequence[Reply] | None = None
+    jobs = next(round_)
     while True:
+        replies: list[Sequence[Reply]] = [engine.run(jobs, progress)]
         try:
-            jobs = next(round_) if replies is None else round_.send(replies)
+            jobs = round_.send(replies.pop())  # kept by nobody here while the method works on
         except StopIteration as finished:
             state, record = finished.value
             return state, record
-        replies = engine.run(jobs, progress)

@@ -195,8 +195,8 @@ def _one_round(
     jobs: list[Job] = [
         EvaluateJob(
             index,
-            np.stack([next_state.params[index], next_alone.params[index]]),
-            np.stack([next_state.buffers[index], next_alone.buffers[index]]),
+            [next_state.params[index], next_alone.params[index]],
+            [next_state.buffers[index], next_alone.buffers[index]],
             SPLITS,
         )
         for index in range(len(next_state.params))

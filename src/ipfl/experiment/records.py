@@ -8,6 +8,7 @@ import numpy as np
 
 from ipfl.data.exams import SPLITS
 from ipfl.errors import check
+from ipfl.market.candidates import edge_distances
 from ipfl.run_folder import OPERATOR, Run
 from ipfl.types import EvaluateReply, Participant, RoundRecord
 
@@ -18,25 +19,29 @@ TOLERANCE = 1e-9
 
 def edge_rows(participants: Sequence[Participant], record: RoundRecord) -> list[Line]:
     """One row per purchase of the round, by buyer, then seller."""
+    edges = record.outcome.edges()
+    apart = edge_distances(record.distance, edges, record.bids)
     return [
         {
             "round_index": record.round_index,
             "buyer": participants[buyer].participant_id,
             "seller": participants[seller].participant_id,
             "num_examples": int(record.bids.num_examples[seller]),
-            "distance": float(record.distance[buyer, seller]),
-            "payment": float(record.outcome.payments[buyer, seller]),
+            "distance": float(distance),
+            "payment": float(payment),
         }
-        for buyer, seller in np.argwhere(record.outcome.allocation)
+        for buyer, seller, payment, distance in zip(
+            edges.buyers, edges.sellers, edges.payments, apart, strict=True
+        )
     ]
 
 
 def ledger_rows(participants: Sequence[Participant], record: RoundRecord) -> list[Line]:
     """One transfer per purchase, and one from the operator where the buyer pays less than the seller receives."""
     rows = []
-    for buyer, seller in np.argwhere(record.outcome.allocation):
-        payment = float(record.outcome.payments[buyer, seller])
-        subsidy = payment - float(record.outcome.charges[buyer, seller])
+    for buyer, seller, received, charged in zip(*record.outcome.edges(), strict=True):
+        payment = float(received)
+        subsidy = payment - float(charged)
         charge = (
             payment - subsidy
         )  # one of the two differences is exact, so both amounts add up to the payment
@@ -70,12 +75,14 @@ def round_line(
     What is paid and received is added up from the ledger's transfers and held against the market's own
     utilities, so that bills and market cannot drift apart.
     """
-    outcome = record.outcome
+    outcome, m = record.outcome, len(participants)
+    edges = outcome.edges()
+    imports, exports = np.bincount(edges.buyers, minlength=m), np.bincount(edges.sellers, minlength=m)
+    bills, takings = _amounts_by(transfers, "payer"), _amounts_by(transfers, "payee")
     entries = []
     for index, participant in enumerate(participants):
         name = participant.participant_id
-        paid = math.fsum(row["amount"] for row in transfers if row["payer"] == name)
-        received = math.fsum(row["amount"] for row in transfers if row["payee"] == name)
+        paid, received = math.fsum(bills.get(name, ())), math.fsum(takings.get(name, ()))
         gain, cost = float(outcome.gains[index]), float(outcome.costs[index])
         utility = gain - cost - paid + received
         scale = max(1.0, gain, cost, paid, received)
@@ -96,8 +103,8 @@ def round_line(
                 "received": received,
                 "utility": utility,
                 "surplus": utility - float(outcome.frictions[index]),
-                "imports": int(outcome.allocation[index].sum()),
-                "exports": int(outcome.allocation[:, index].sum()),
+                "imports": int(imports[index]),
+                "exports": int(exports[index]),
                 "refusal": record.refusals.get(index),
                 "bid": {
                     "num_examples": int(record.bids.num_examples[index]),
@@ -221,6 +228,14 @@ def _individually_rational(run: Run, participants: Sequence[Participant]) -> boo
         if any(entry["utility"] < -TOLERANCE * max(1.0, scale) for entry in entries):
             return False
     return True
+
+
+def _amounts_by(transfers: Sequence[Line], side: str) -> dict[str, list[float]]:
+    """Everybody's amounts as payer or as payee."""
+    amounts: dict[str, list[float]] = {}
+    for row in transfers:
+        amounts.setdefault(row[side], []).append(row["amount"])
+    return amounts
 
 
 def _measured(evaluation: EvaluateReply | None) -> Line:

@@ -103,6 +103,9 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
         config.seed,
         config.engine.workers,
         config.evaluation.common_examples_max,
+        block=config.engine.block,
+        device=config.engine.device,
+        memory_gb=config.engine.memory_gb,
     )
     participants = tuple(
         participant(row, int(count)) for row, count in zip(rows, engine.num_examples, strict=True)
@@ -132,7 +135,8 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
         "numpy": np.__version__,
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "device": "cpu",
+        "device": str(engine.device),
+        "block": engine.block,
         "seed": config.seed,
         "task": task.name,
         "own_task": own_task,
@@ -146,7 +150,7 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
     }
     alone = Local(federation)
     fingerprint = environment["task_fingerprint"]
-    key = None if model else alone_key(config, str(fingerprint), alone.init(), participants)
+    key = None if model else alone_key(config, str(fingerprint), federation, engine.block)
     return Setup(config, task, engine, method, alone, participants, environment, key)
 
 

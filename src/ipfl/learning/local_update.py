@@ -1,38 +1,18 @@
 """Local training: SGD with momentum on cross-entropy plus the proximal pull (paper, local objective).
 
 The pull lam/(2 eta) * ||theta - z||^2 enters as its gradient, pull * (theta - z) with pull = lam / eta.
+`train` takes one participant after another; `learning.stacked` takes the same steps for several at once.
 """
 
 import math
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float
 from torch.nn.functional import cross_entropy
 
 from ipfl.config import TrainingConfig
 from ipfl.learning.vectors import FlatModel
-
-
-def batch_plan(
-    num_examples: int, batch_size: int, steps: int, random: np.random.Generator
-) -> list[np.ndarray]:
-    """Indices of each step's batch: epochs of a fresh permutation each, cut into batches.
-
-    The last batch of an epoch is short when batch_size does not divide num_examples; a single left-over
-    example joins the batch before it (batch normalisation cannot train on one example).
-
-    >>> [len(batch) for batch in batch_plan(5, 2, 4, np.random.default_rng(0))]
-    [2, 3, 2, 3]
-    """
-    batches: list[np.ndarray] = []
-    while len(batches) < steps:
-        order = random.permutation(num_examples)
-        cuts = list(range(batch_size, num_examples, batch_size))
-        if cuts and num_examples - cuts[-1] == 1:
-            cuts.pop()
-        batches += np.split(order, cuts)
-    return batches[:steps]
 
 
 def train(
@@ -41,9 +21,9 @@ def train(
     y: torch.Tensor,
     batches: list[np.ndarray],
     training: TrainingConfig,
-    centre: Float32[np.ndarray, "p"] | None,
+    centre: Float[np.ndarray, "p"] | None,
     pull: float,
-    direction: Float32[np.ndarray, "p"] | None = None,
+    direction: Float[np.ndarray, "p"] | None = None,
     align: float = 0.0,
 ) -> float:
     """Take one SGD step per batch from the parameters that `model` holds.
@@ -53,7 +33,7 @@ def train(
 
     Args:
       model: holds the starting parameters; left with the trained ones.
-      x: the participant's inputs (n, ...).
+      x: the participant's inputs (n, ...), on the model's device.
       y: its labels (n,).
       batches: from `batch_plan`.
       training: learning rate, momentum, weight decay.
@@ -68,14 +48,14 @@ def train(
         return math.nan
     theta, grad = model.theta, model.grad
     momentum = torch.zeros_like(theta)
-    target = None if centre is None else torch.from_numpy(centre)
-    along = None if direction is None or align == 0 else torch.from_numpy(direction)
-    total = torch.zeros((), dtype=torch.float64)
+    target = None if centre is None else torch.from_numpy(centre).to(theta)
+    along = None if direction is None or align == 0 else torch.from_numpy(direction).to(theta)
+    total = torch.zeros((), dtype=torch.float64, device=theta.device)
     model.module.train()
     for batch in batches:
-        index = torch.from_numpy(batch)
+        index = torch.from_numpy(batch).to(x.device)
         grad.zero_()
-        loss = cross_entropy(model.module(x[index]), y[index])
+        loss = cross_entropy(model.scores(x[index]), y[index])
         loss.backward()  # type: ignore[no-untyped-call]
         grad.add_(theta, alpha=training.weight_decay)
         if target is not None:
@@ -89,10 +69,9 @@ def train(
 
 
 def cosine_gradient(theta: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """Gradient of cos(theta, direction) by theta; zero where either has no direction."""
-    norm, other = theta.norm(), direction.norm()
-    if not norm * other > 0:
-        return torch.zeros_like(theta)
-    towards = direction / (norm * other)
-    gradient: torch.Tensor = towards - theta * (torch.dot(theta, towards) / norm**2)
-    return gradient
+    """Gradient of cos(theta, direction) by theta, row by row; zero where either has no direction."""
+    norm, other = theta.norm(dim=-1, keepdim=True), direction.norm(dim=-1, keepdim=True)
+    known = norm * other > 0
+    towards = direction / torch.where(known, norm * other, 1.0)
+    along = (theta * towards).sum(-1, keepdim=True) / torch.where(known, norm, 1.0) ** 2
+    return torch.where(known, towards - theta * along, 0.0)

@@ -18,13 +18,19 @@ from ipfl.errors import ConfigError
 class FlatModel:
     """One module bound to flat vectors of its parameters, gradients and (copied) buffers."""
 
-    def __init__(self, module: nn.Module):
-        """Bind `module`, whose parameters must all be float32 and on the CPU."""
+    def __init__(self, module: nn.Module, interleave: bool = False):
+        """Bind `module`, whose trainable parameters must be floats of one type, on one device.
+
+        `interleave`: hand it images with the channels of a pixel side by side ("channels last"), which convolutions
+        are faster on; the same numbers in another order of memory, which a module that calls `view` may refuse.
+        """
         self.module = module
+        self._interleave = interleave
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise ConfigError("the model has no trainable parameters: nothing could be learnt or traded")
-        if any(p.dtype != torch.float32 for p in parameters):
+        kinds = {parameter.dtype for parameter in parameters}
+        if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
             raise ConfigError("every trainable parameter of the model must be float32")
         self.theta = torch.cat([p.detach().reshape(-1) for p in parameters]).clone()
         self.grad = torch.zeros_like(self.theta)
@@ -41,6 +47,13 @@ class FlatModel:
         """p, the length of theta."""
         return self.theta.numel()
 
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """The module's outputs for a batch of inputs."""
+        if self._interleave and x.dim() == 4 and x.shape[1] > 1:
+            x = x.contiguous(memory_format=torch.channels_last)
+        result: torch.Tensor = self.module(x)
+        return result
+
     def load(self, params: Float32[np.ndarray, "p"], buffers: Float32[np.ndarray, "b"]) -> None:
         """Copy parameters and buffers into the module."""
         with torch.no_grad():
@@ -53,8 +66,8 @@ class FlatModel:
 
     def read(self) -> tuple[Float32[np.ndarray, "p"], Float32[np.ndarray, "b"]]:
         """Copies of parameters and buffers; an integer buffer (a counter) is exact up to 2^24."""
-        params = self.theta.numpy().copy()
-        parts = [buffer.detach().to(torch.float32).reshape(-1) for buffer in self._buffers]
+        params = self.theta.to("cpu", torch.float32, copy=True).numpy()
+        parts = [buffer.detach().to("cpu", torch.float32).reshape(-1) for buffer in self._buffers]
         buffers = torch.cat(parts).numpy() if parts else np.zeros(0, np.float32)
         return params, buffers
 

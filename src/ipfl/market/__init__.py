@@ -6,17 +6,20 @@ Usable on its own by someone who only has a table of bids and a matrix of distan
 from ipfl.market.auditing import AuditReport, audit
 from ipfl.market.clearing import WellBeing, clear, well_being
 from ipfl.market.curves import Logarithmic, PowerLaw, SquareRoot, make_curve
-from ipfl.market.distance import cosine_distances
+from ipfl.market.distance import cosine_distances, pair_distances
 from ipfl.market.gain import gain, threshold
 from ipfl.market.given_graph import by_the_truth, without_payments
+from ipfl.market.neighbours import nearest
 from ipfl.market.quoting import Purchase, Quote, QuoteRange, Sale, quote, quote_range
 from ipfl.market.rules import RULES, Rule, check_rules, resolve_rule
-from ipfl.types.market import Bids, GainCurve, Outcome
+from ipfl.market.sketch import sketch, sketch_error
+from ipfl.types.market import Bids, Edges, GainCurve, Outcome
 
 __all__ = [
     "RULES",
     "AuditReport",
     "Bids",
+    "Edges",
     "GainCurve",
     "Logarithmic",
     "Outcome",
@@ -35,9 +38,13 @@ __all__ = [
     "cosine_distances",
     "gain",
     "make_curve",
+    "nearest",
+    "pair_distances",
     "quote",
     "quote_range",
     "resolve_rule",
+    "sketch",
+    "sketch_error",
     "threshold",
     "well_being",
     "without_payments",

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ipfl.errors import BidError
+from ipfl.market.candidates import require_dense
 from ipfl.market.clearing import clear, money_total
 from ipfl.market.cost_regret import cost_regret
 from ipfl.market.exact import COMPILE_FROM, NODE_LIMIT, TOLERANCE, Effort
@@ -19,7 +20,7 @@ from ipfl.market.regret import NEGLIGIBLE, Case, Regret
 from ipfl.market.rules import check_rules
 from ipfl.market.size_regret import size_regret
 from ipfl.market.valuation_regret import valuation_regret
-from ipfl.types.market import Bids, Outcome
+from ipfl.types.market import Bids, Matrix, Outcome
 
 REGRETS = {"cost": cost_regret, "valuation": valuation_regret, "size": size_regret}
 """The misreports that are audited, and how."""
@@ -76,7 +77,7 @@ class AuditReport:
 
 def audit(
     bids: Bids,
-    distance: Float[np.ndarray, "m m"],
+    distance: Matrix,
     lam: float = 0.1,
     allocation: str = "exact",
     payment: str = "vcg",
@@ -89,7 +90,7 @@ def audit(
 
     Args:
       bids: the truth.
-      distance, lam, allocation, payment, tolerance, node_limit: as for `clear`.
+      distance, lam, allocation, payment, tolerance, node_limit: as for `clear`; distances must be dense.
       regrets: which misreports to audit: any of "cost", "valuation", "size".
     Returns:
       The report.
@@ -112,6 +113,7 @@ def audit(
     unknown = sorted(set(regrets) - set(REGRETS))
     if unknown:
         raise BidError(f"regret {unknown[0]!r} is unknown, expected any of {', '.join(REGRETS)}")
+    distance = require_dense(distance, "an audit")
     # So many problems are solved that the compiled search pays from a few participants on.
     effort = Effort(tolerance, node_limit, compile_from=0 if len(bids) ** 3 >= COMPILE_FROM else None)
     outcome = clear(bids, distance, lam, *rule, tolerance=tolerance, node_limit=node_limit)

@@ -1,25 +1,26 @@
 """Clearing the market: bids and distances in, graph and bills out (arXiv 2505.02462).
 
 Buyers' problems are solved in blocks, on all cores, so that memory beyond the inputs and the outcome stays
-O(block * m). Results do not depend on the blocks or on the number of cores.
+O(block * m), and O(candidates) where the distances are sparse. Results do not depend on the blocks or on the
+number of cores.
 """
 
 import math
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ipfl.cores import on_cores
 from ipfl.errors import BidError, check
-from ipfl.market.exact import NODE_LIMIT, TOLERANCE, Effort, optimum
+from ipfl.market import candidates
+from ipfl.market.candidates import candidate_problems, edge_distances, sparse_like, sum_by
+from ipfl.market.exact import COMPILE_FROM, NODE_LIMIT, TOLERANCE, Effort, optimum
 from ipfl.market.greedy import critical_payments, greedy_allocation, rank
 from ipfl.market.payment import marginal_payments
-from ipfl.market.problems import Problems, check_market, problems
+from ipfl.market.problems import Problems, check_market, gains_of, problems
 from ipfl.market.rules import Rule, check_rules
-from ipfl.types.market import Bids, Outcome
+from ipfl.types.market import Bids, Edges, Graph, Matrix, Outcome, SparseMatrix
 
 BLOCK_ENTRIES = 1 << 16
 """Pairs of buyer and seller worked on at once: what fits a core's cache."""
@@ -42,7 +43,7 @@ class Settlement:
 
 def clear(
     bids: Bids,
-    distance: Float[np.ndarray, "m m"],
+    distance: Matrix,
     lam: float = 0.1,
     allocation: str = "exact",
     payment: str = "vcg",
@@ -59,7 +60,8 @@ def clear(
 
     Args:
       bids: what participants report.
-      distance: d_ij in [0, 2], [buyer, seller]; the diagonal is not read.
+      distance: d_ij in [0, 2], [buyer, seller]; the diagonal is not read. A `scipy.sparse.csr_array` says who is
+        on offer to whom as well: what it stores, be it 0, is a distance, and nobody else is.
       lam: weight of friction, e_ij = lam * d_ij * N_j / N_i.
       allocation: "exact" or "greedy".
       payment: "vcg" or "vcg-subsidised" (exact), "critical" (greedy), "marginal" (either).
@@ -88,7 +90,7 @@ def clear(
 
 def clear_by(
     bids: Bids,
-    distance: Float[np.ndarray, "m m"],
+    distance: Matrix,
     lam: float,
     rule: Rule,
     effort: Effort,
@@ -96,6 +98,8 @@ def clear_by(
 ) -> Outcome:
     """`clear`, with its rules and effort as records: for those who clear many markets alike."""
     check_market(bids, distance, lam)
+    if not isinstance(distance, np.ndarray):
+        return _clear_candidates(bids, distance, lam, rule, effort, workers)
     m = len(bids)
     allocated = np.zeros((m, m), dtype=bool)
     payments = np.zeros((m, m))
@@ -112,8 +116,45 @@ def clear_by(
         gains[rows] = block.gains(block.imported(settled.allocation))
         frictions[rows] = np.where(settled.allocation, block.frictions, 0.0).sum(axis=1)
 
-    _on_all_cores(settle_block, _blocks(m), m * m, workers)
+    on_cores(settle_block, _blocks(m), _threads(m * m, workers))
     return _outcome(bids, rule, allocated, payments, charges, gains, frictions, bound, gap)
+
+
+def _clear_candidates(
+    bids: Bids, distance: SparseMatrix, lam: float, rule: Rule, effort: Effort, workers: int | None
+) -> Outcome:
+    """`clear_by` of a sparse market: the edges of every block, and what they add up to."""
+    m, pairs = len(bids), len(distance.data)
+    if effort.compile_from is None and pairs >= COMPILE_FROM:
+        effort = replace(effort, compile_from=0)  # of the many small blocks too
+    gains, frictions, bound, gap = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
+    size = candidates.BLOCK_BUYERS
+    blocks = [slice(start, min(start + size, m)) for start in range(0, m, size)]
+    found: list[Edges | None] = [None] * len(blocks)
+
+    def settle_block(number: int) -> None:
+        rows = blocks[number]
+        block, sellers = candidate_problems(bids, distance, lam, rows)
+        settled = settle(block, rule, effort)
+        row, column = np.nonzero(settled.allocation)
+        found[number] = Edges(
+            row + rows.start, sellers[column], settled.payments[row, column], settled.charges[row, column]
+        )
+        bound[rows], gap[rows] = settled.bounds, settled.gaps
+        gains[rows] = block.gains(block.imported(settled.allocation))
+        frictions[rows] = np.where(settled.allocation, block.frictions, 0.0).sum(axis=1)
+
+    on_cores(settle_block, range(len(blocks)), _threads(pairs, workers))
+    edges = _joined([part for part in found if part is not None])
+    allocation = sparse_like(edges, np.ones(len(edges.buyers), dtype=bool), m)
+    payments = sparse_like(edges, edges.payments, m)
+    charges = sparse_like(edges, edges.charges, m) if rule.payment == "vcg-subsidised" else payments
+    return _outcome(bids, rule, allocation, payments, charges, gains, frictions, bound, gap)
+
+
+def _joined(parts: list[Edges]) -> Edges:
+    nothing = Edges(*(np.zeros(0, dtype=kind) for kind in (np.int64, np.int64, np.float64, np.float64)))
+    return Edges(*(np.concatenate(column) for column in zip(nothing, *parts, strict=True)))
 
 
 def settle(block: Problems, rule: Rule, effort: Effort) -> Settlement:
@@ -153,7 +194,7 @@ class WellBeing:
     surpluses: Float[np.ndarray, "m"]
 
 
-def well_being(truth: Bids, outcome: Outcome, distance: Float[np.ndarray, "m m"], lam: float) -> WellBeing:
+def well_being(truth: Bids, outcome: Outcome, distance: Matrix, lam: float) -> WellBeing:
     """How participants fare under a graph and bills that reports have led to, by their true types.
 
     Raises:
@@ -167,13 +208,13 @@ def well_being(truth: Bids, outcome: Outcome, distance: Float[np.ndarray, "m m"]
     check_market(truth, distance, lam)
     if len(outcome.gains) != len(truth):
         raise BidError(f"the outcome is one of {len(outcome.gains)} participants, expected {len(truth)}")
-    m = len(truth)
-    gains, frictions = np.zeros(m), np.zeros(m)
-    for rows in _blocks(m):
-        block = problems(truth, distance, lam, rows)
-        bought = outcome.allocation[rows]
-        gains[rows] = block.gains(block.imported(bought))
-        frictions[rows] = np.where(bought, block.frictions, 0.0).sum(axis=1)
+    m, N, edges = len(truth), truth.num_examples.astype(np.float64), outcome.edges()
+    # Whole numbers: the order of summing does not matter.
+    gains = gains_of(truth, sum_by(edges.buyers, N[edges.sellers], m))
+    apart = edge_distances(distance, edges, truth)
+    with np.errstate(over="ignore"):
+        friction = lam * N[edges.sellers] * apart / N[edges.buyers]
+    frictions = sum_by(edges.buyers, friction, m)
     costs = truth.export_cost * outcome.allocation.sum(axis=0)
     utilities = gains - costs - outcome.paid + outcome.received
     return WellBeing(gains, costs, frictions, utilities, utilities - frictions)
@@ -182,9 +223,9 @@ def well_being(truth: Bids, outcome: Outcome, distance: Float[np.ndarray, "m m"]
 def _outcome(
     bids: Bids,
     rule: Rule,
-    allocation: np.ndarray,
-    payments: np.ndarray,
-    charges: np.ndarray,
+    allocation: Graph,
+    payments: Matrix,
+    charges: Matrix,
     gains: np.ndarray,
     frictions: np.ndarray,
     bound: np.ndarray,
@@ -218,22 +259,20 @@ def _outcome(
     return outcome
 
 
-def money_total(amounts: Float[np.ndarray, "m m"]) -> float:
+def money_total(amounts: Matrix) -> float:
     """The sum of all entries, rounded once: it does not depend on their order."""
-    return math.fsum(amounts[amounts != 0])
+    return math.fsum(amounts[amounts != 0] if isinstance(amounts, np.ndarray) else amounts.data)
 
 
 def _check_laws(bids: Bids, outcome: Outcome) -> None:
     """No seller is paid less than its cost, no buyer pays more than it gains, nobody buys from itself."""
     slack = ROUNDING * max(1e-300, outcome.gains.max(initial=0.0), outcome.paid.max(initial=0.0))
-    worst = 0.0
-    for buyer in np.flatnonzero(outcome.allocation.any(axis=1)):
-        sellers = np.flatnonzero(outcome.allocation[buyer])
-        worst = min(worst, (outcome.payments[buyer, sellers] - bids.export_cost[sellers]).min())
+    edges = outcome.edges()
+    worst = (edges.payments - bids.export_cost[edges.sellers]).min(initial=0.0)
     check(bool(worst >= -slack), "every seller is paid at least its reported cost")
     kept = outcome.gains - outcome.frictions - outcome.paid
     check(bool(kept.min(initial=0.0) >= -slack), "no buyer pays more than it gains by its own bid")
-    check(not bool(outcome.allocation.diagonal().any()), "nobody buys from itself")
+    check(not bool((edges.buyers == edges.sellers).any()), "nobody buys from itself")
 
 
 def _blocks(m: int) -> list[slice]:
@@ -242,19 +281,9 @@ def _blocks(m: int) -> list[slice]:
     return [slice(start, min(start + size, m)) for start in range(0, m, size)]
 
 
-def _on_all_cores(
-    work: Callable[[slice], None], blocks: Iterable[slice], pairs: int, workers: int | None
-) -> None:
-    """Run the blocks, on threads when there is enough to do; NumPy and compiled code release the lock."""
-    usable = getattr(os, "sched_getaffinity", lambda process: range(os.cpu_count() or 1))  # Linux only
-    threads = workers or len(usable(0))
-    if pairs < THREADS_FROM or threads == 1:
-        for rows in blocks:
-            work(rows)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, blocks):
-            pass
+def _threads(pairs: int, workers: int | None) -> int | None:
+    """All cores, or as many as asked for, where there is enough to do: NumPy and compiled code release the lock."""
+    return workers if pairs >= THREADS_FROM else 1
 
 
 def _checked_effort(tolerance: float, node_limit: int) -> Effort:

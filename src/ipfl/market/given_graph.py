@@ -6,21 +6,22 @@ the same cost for every model sent.
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from ipfl.errors import BidError
 from ipfl.market.clearing import WellBeing, well_being
-from ipfl.types.market import Bids, Outcome
+from ipfl.types.market import Bids, Matrix, Outcome
 
 
 def without_payments(
     bids: Bids,
-    distance: Float[np.ndarray, "m m"],
+    distance: Matrix,
     lam: float,
-    allocation: Bool[np.ndarray, "buyer seller"],
-    sent: Bool[np.ndarray, "receiver sender"] | None = None,
+    allocation: Bool[np.ndarray, "buyer seller"] | Any,
+    sent: Bool[np.ndarray, "receiver sender"] | Any | None = None,
 ) -> Outcome:
     """The outcome of a given graph in which nobody pays.
 
@@ -28,7 +29,7 @@ def without_payments(
       bids: by which it is judged.
       distance: d_ij in [0, 2], [buyer, seller].
       lam: weight of friction.
-      allocation: whose model each buyer used; the diagonal must be False.
+      allocation: whose model each buyer used; the diagonal must be False. A csr_array: what it stores.
       sent: whose model each buyer was sent, where that is more than it used: every sending costs the seller.
     Raises:
       BidError: an allocation of another shape, or with its diagonal set.
@@ -46,7 +47,7 @@ def without_payments(
     if allocation.diagonal().any() or sent.diagonal().any():
         raise BidError("the graph has a participant import its own model, expected an empty diagonal")
     zeros, unproven = np.zeros(m), np.full(m, np.nan)
-    nothing = np.zeros((m, m))
+    nothing = np.zeros((m, m)) if isinstance(allocation, np.ndarray) else 0.0 * allocation
     blank = Outcome(
         allocation=allocation,
         payments=nothing,
@@ -70,7 +71,7 @@ def without_payments(
     return _with(blank, fare, bids.export_cost * sent.sum(axis=0))
 
 
-def by_the_truth(outcome: Outcome, truth: Bids, distance: Float[np.ndarray, "m m"], lam: float) -> Outcome:
+def by_the_truth(outcome: Outcome, truth: Bids, distance: Matrix, lam: float) -> Outcome:
     """The same graph and bills, with gains, costs, frictions and what follows from them by the true types.
 
     >>> from ipfl.market import clear

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ipfl.errors import BidError
+from ipfl.market.candidates import require_dense
 from ipfl.market.curves import SQUARE_ROOT
 from ipfl.market.problems import check_market
-from ipfl.types.market import Bids, GainCurve
+from ipfl.types.market import Bids, GainCurve, Matrix
 
 FIELDS = ("num_examples", "valuation", "export_cost")
 """What can be quoted over a range."""
@@ -39,13 +40,14 @@ class Stand:
     assumed_distance: float | None
 
 
-def join(bids: Bids, distance: np.ndarray, entry: Entry) -> Stand:
+def join(bids: Bids, distance: Matrix, entry: Entry) -> Stand:
     """The market with the bid of a newcomer, or with that of one of its own in place of the old.
 
     Raises:
-      BidError: distances that make no market; a newcomer's field left out, an id that is taken or unknown,
-        distances to the others of a wrong number or out of [0, 2].
+      BidError: distances that are sparse or make no market; a newcomer's field left out, an id that is taken or
+        unknown, distances to the others of a wrong number or out of [0, 2].
     """
+    distance = require_dense(distance, "a quote")
     check_market(bids, distance, 0.0)
     if entry.participant is not None:
         return _replace(bids, distance, entry, entry.participant)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 
 from ipfl.errors import BidError
 from ipfl.market.curves import SQUARE_ROOT
-from ipfl.types.market import Bids, GainCurve
+from ipfl.types.market import Bids, GainCurve, SparseMatrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,18 +114,37 @@ def problems(
     )
 
 
-def check_market(bids: Bids, distance: np.ndarray, lam: float) -> None:
+def gains_of(bids: Bids, imported: Float[np.ndarray, "m"]) -> Float[np.ndarray, "m"]:
+    """G_i of everybody, importing so many examples."""
+    nobody = np.zeros((len(bids), 0))
+    everybody = Problems(
+        buyers=np.arange(len(bids)),
+        own=bids.num_examples.astype(np.float64),
+        amplitude=np.sqrt(bids.valuation),
+        sizes=np.zeros(0),
+        costs=nobody,
+        frictions=nobody,
+        curves=bids.curves,
+    )
+    return everybody.gains(imported)
+
+
+def check_market(bids: Bids, distance: object, lam: float) -> None:
     """Refuse distances and a lam from which no market can be cleared; the diagonal is never read.
 
     Raises:
       BidError: a distance that is missing, not finite or outside [0, 2], or a lam that is negative or not
-        finite; the message names buyer, seller, value and bound.
+        finite; the message names buyer, seller, value and bound. Sparse distances that are no csr_array, or that
+        hold a pair twice.
     """
     m = len(bids)
     if not (np.isfinite(lam) and lam >= 0):
         raise BidError(f"lam is {lam}, expected a finite number >= 0")
+    if isinstance(distance, SparseMatrix):
+        _check_candidates(bids, distance)
+        return
     if not isinstance(distance, np.ndarray) or distance.dtype.kind not in "fiu":
-        raise BidError("distance is not an array of numbers, expected one of shape (m, m)")
+        raise BidError("distance is not an array of numbers, expected one of shape (m, m) or a csr_array")
     if distance.shape != (m, m):
         raise BidError(f"distance has shape {distance.shape}, expected {(m, m)}, one row per participant")
     for buyer in range(m):
@@ -140,3 +159,23 @@ def check_market(bids: Bids, distance: np.ndarray, lam: float) -> None:
                 f"participant {bids.ids[buyer]}: distance to {bids.ids[seller]} is {row[seller]}, "
                 "expected a finite number in [0, 2]"
             )
+
+
+def _check_candidates(bids: Bids, distance: SparseMatrix) -> None:
+    m = len(bids)
+    if getattr(distance, "format", None) != "csr":
+        raise BidError(f"distance is a {type(distance).__name__}, expected a NumPy array or a csr_array")
+    if distance.shape != (m, m):
+        raise BidError(f"distance has shape {distance.shape}, expected {(m, m)}, one row per participant")
+    if distance.data.dtype.kind not in "fiu":
+        raise BidError("distance holds no numbers, expected distances in [0, 2]")
+    if not distance.has_canonical_format:
+        raise BidError("distance has a pair twice or columns out of order: call its sum_duplicates() first")
+    buyers = np.repeat(np.arange(m), np.diff(distance.indptr))
+    wrong = ~((distance.data >= 0) & (distance.data <= 2)) & (buyers != distance.indices)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise BidError(
+            f"participant {bids.ids[buyers[first]]}: distance to {bids.ids[distance.indices[first]]} is "
+            f"{distance.data[first]}, expected a finite number in [0, 2]"
+        )

@@ -22,7 +22,7 @@ from ipfl.market.joining import FIELDS, Entry, Stand, join
 from ipfl.market.problems import problems
 from ipfl.market.regret import CHUNK_ENTRIES, Case
 from ipfl.market.rules import Rule, check_rules
-from ipfl.types.market import Bids, GainCurve, Outcome
+from ipfl.types.market import Bids, GainCurve, Matrix, Outcome
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class QuoteRange:
 
 def quote(
     bids: Bids,
-    distance: Float[np.ndarray, "m m"],
+    distance: Matrix,
     num_examples: float | None = None,
     valuation: float | None = None,
     export_cost: float | None = None,
@@ -152,7 +152,7 @@ def quote(
 
     Args:
       bids: the market as it stands; may be empty.
-      distance: d_ij in [0, 2] of the market as it stands, [buyer, seller].
+      distance: d_ij in [0, 2] of the market as it stands, [buyer, seller]; dense.
       num_examples: N >= 1 [examples].
       valuation: K >= 0 [gain^2 * examples].
       export_cost: c >= 0 [gain units per buyer served].
@@ -188,7 +188,7 @@ def quote(
 
 def quote_range(
     bids: Bids,
-    distance: Float[np.ndarray, "m m"],
+    distance: Matrix,
     field: str,
     values: Real[np.ndarray, "k"] | Sequence[float],
     num_examples: float | None = None,

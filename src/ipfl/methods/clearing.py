@@ -5,17 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from ipfl.market import Bids, Outcome, by_the_truth, clear, without_payments
+from ipfl.methods.distances import narrowed, widened
+from ipfl.types.market import Graph, Matrix, SparseMatrix
 
-Cleared = tuple[Outcome, Float[np.ndarray, "m m"]]
+Cleared = tuple[Outcome, Matrix]
 
 
 def clear_present(
     bids: Bids,
     truth: Bids,
-    distance: Float[np.ndarray, "m m"],
+    distance: Matrix,
     present: Bool[np.ndarray, "m"],
     lam: float,
     allocation: str,
@@ -24,10 +26,10 @@ def clear_present(
     """Clear the market of the present participants by their bids, and judge it by the truth.
 
     Returns:
-      The outcome over all m (zeros for the absent), and the distances with NaN for the absent.
+      The outcome over all m (zeros for the absent), and the distances with NaN for the absent (nothing, if sparse).
     """
 
-    def clear_them(here: np.ndarray, near: np.ndarray) -> Outcome:
+    def clear_them(here: np.ndarray, near: Matrix) -> Outcome:
         outcome = clear(bids.take(here), near, lam=lam, allocation=allocation, payment=payment)
         return outcome if bids is truth else by_the_truth(outcome, truth.take(here), near, lam)
 
@@ -36,11 +38,11 @@ def clear_present(
 
 def bill_graph(
     truth: Bids,
-    distance: Float[np.ndarray, "m m"],
+    distance: Matrix,
     present: Bool[np.ndarray, "m"],
     lam: float,
-    used: Bool[np.ndarray, "m m"],
-    sent: Bool[np.ndarray, "m m"] | None = None,
+    used: Graph,
+    sent: Graph | None = None,
 ) -> Cleared:
     """The outcome of a graph that a method without a market used: gains and export costs, no payments.
 
@@ -49,25 +51,29 @@ def bill_graph(
       sent: whose model each was sent, if more than that.
     """
 
-    def cut(graph: np.ndarray, here: np.ndarray) -> np.ndarray:
-        part: np.ndarray = graph[np.ix_(here, here)].copy()
-        np.fill_diagonal(part, False)
-        return part
-
-    def bill_them(here: np.ndarray, near: np.ndarray) -> Outcome:
-        more = None if sent is None else cut(sent, here)
-        return without_payments(truth.take(here), near, lam, cut(used, here), more)
+    def bill_them(here: np.ndarray, near: Matrix) -> Outcome:
+        more = None if sent is None else _cut(sent, here)
+        return without_payments(truth.take(here), near, lam, _cut(used, here), more)
 
     return _among(present, distance, bill_them)
 
 
-def _among(
-    present: np.ndarray, distance: np.ndarray, settle: Callable[[np.ndarray, np.ndarray], Outcome]
-) -> Cleared:
-    here = np.flatnonzero(present)
-    m = len(present)
+def _cut(graph: Any, here: np.ndarray) -> Any:
+    """The edges among those who are here, without any to oneself."""
+    if isinstance(graph, np.ndarray):
+        part: np.ndarray = graph[np.ix_(here, here)].copy()
+        np.fill_diagonal(part, False)
+        return part
+    return narrowed(graph, here)
+
+
+def _among(present: np.ndarray, distance: Matrix, settle: Callable[[np.ndarray, Matrix], Outcome]) -> Cleared:
+    here, m = np.flatnonzero(present), len(present)
     if here.size == m:
         return settle(here, distance), distance
+    if not isinstance(distance, np.ndarray):
+        near = narrowed(distance, here)
+        return _spread(settle(here, near), here, m), widened(near, here, m)
     grid = np.ix_(here, here)
     known = np.full_like(distance, np.nan)
     known[grid] = distance[grid]
@@ -83,4 +89,6 @@ def _spread(outcome: Outcome, here: np.ndarray, m: int) -> Outcome:
             full = np.zeros((m,) * value.ndim, dtype=value.dtype)
             full[np.ix_(*[here] * value.ndim)] = value
             wide[field.name] = full
+        elif isinstance(value, SparseMatrix):
+            wide[field.name] = widened(value, here, m)
     return dataclasses.replace(outcome, **wide)

@@ -7,16 +7,18 @@ update and what is paid; what was bought pulls the buyer's next local training t
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from ipfl.learning import proxies
-from ipfl.market.distance import cosine_distances
 from ipfl.methods.base import Federation, Round, initial_state
 from ipfl.methods.checks import refuse
 from ipfl.methods.clearing import clear_present
-from ipfl.methods.steps import mixed, publish, receive, train_jobs
+from ipfl.methods.distances import edge_weights, market_distances
+from ipfl.methods.steps import COLUMN_CHUNK, Models, publish, receive, train_jobs
 from ipfl.types import RoundRecord, State
+from ipfl.types.market import SparseMatrix
 
 USES = ("proxy", "average")
 
@@ -56,26 +58,24 @@ class Ipfl:
                 federation, state, centres=centres, has_centre=has_proxy, pull=market.lam / market.eta
             )
         trained = receive(state, (yield jobs))
+        del jobs
 
         started = perf_counter()
         updates = trained.params - federation.theta_0
         published, trained = publish(federation, trained, updates, state.round_index)
-        distance = cosine_distances(published)
         bids, present = federation.bids, trained.present
+        distance = market_distances(federation, published, present)
         outcome, distance = clear_present(
             bids, federation.truth, distance, present, market.lam, *federation.rule
         )
-        edge_weights = np.where(
-            outcome.allocation, bids.num_examples[None, :] / bids.num_examples[:, None], 0.0
-        )
+        edges = outcome.edges()
+        weights = edge_weights(edges.buyers, edges.sellers, bids.num_examples)
         if self.use == "average":
-            shares = (edge_weights + np.eye(federation.m)) / (1.0 + edge_weights.sum(axis=1, keepdims=True))
-            others = shares * (1.0 - np.eye(federation.m))
-            own = np.diagonal(shares)[:, None] * trained.params
-            start = (own + mixed(others, federation.theta_0 + published)).astype(np.float32)
-            arrays = {"start": np.where(present[:, None], start, state.arrays["start"])}
+            start = averages(trained.params, federation.theta_0, published, weights)
+            start[~present] = state.arrays["start"][~present]
+            arrays = {"start": start}
         else:
-            centres = proxies(trained.params, updates, published, edge_weights, market.eta)
+            centres = proxies(trained.params, updates, published, weights, market.eta)
             arrays = {"proxies": centres, "has_proxy": present | state.arrays["has_proxy"]}
         record = RoundRecord(
             round_index=state.round_index,
@@ -88,3 +88,15 @@ class Ipfl:
             refusals=trained.refusals,
         )
         return State(state.round_index + 1, trained.params, trained.buffers, arrays), record
+
+
+def averages(params: Models, theta_0: np.ndarray, published: Models, weights: SparseMatrix) -> Models:
+    """The mean of each one's own model, with weight 1, and of those it bought, summed in float64."""
+    shares: Any = weights
+    whole = 1.0 + shares.sum(axis=1)
+    result = np.empty_like(params)
+    for begin in range(0, params.shape[1], COLUMN_CHUNK):
+        columns = slice(begin, begin + COLUMN_CHUNK)
+        seen = (theta_0[columns] + published[:, columns]).astype(np.float64)
+        result[:, columns] = (params[:, columns] + shares @ seen) / whole[:, None]
+    return result

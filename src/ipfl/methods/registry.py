@@ -34,6 +34,9 @@ METHODS: dict[str, MethodClass] = {
 WITH_A_MARKET = ("ipfl",)
 """Methods whose graph and payments are the market's own; the others are billed for the graph they used."""
 
+WITH_CANDIDATES = ("ipfl", "local")
+"""Methods that do with the distances of a few pairs, market.candidates > 0."""
+
 
 def find_method(name: str) -> MethodClass:
     """The method called `name`.
@@ -56,6 +59,11 @@ def build_method(name: str, federation: Federation, settings: Mapping[str, Any])
         that cannot do this (too few participants).
     """
     kind = find_method(name)
+    if federation.market.candidates and name not in WITH_CANDIDATES:
+        raise ConfigError(
+            f"method {name} needs the distance of every pair, and market.candidates = "
+            f"{federation.market.candidates}: set it to 0, or choose {' or '.join(WITH_CANDIDATES)}"
+        )
     known = hyper_parameters(kind)
     given = {}
     for key, value in settings.items():

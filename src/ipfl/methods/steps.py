@@ -5,16 +5,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
+from scipy.sparse import csr_array
 
 from ipfl.conduct import FREE_RIDE, find_conduct
 from ipfl.errors import ReplyError
-from ipfl.market.distance import cosine_distances
+from ipfl.market.distance import cosine_distances, pair_distances
 from ipfl.methods.base import Federation
 from ipfl.methods.clearing import bill_graph
 from ipfl.seeding import generator
 from ipfl.types import Job, MissingReply, Reply, RoundRecord, State, TrainJob, TrainReply
+from ipfl.types.market import Graph, Matrix
 
 Models = Float32[np.ndarray, "m p"]
+COLUMN_CHUNK = 4096
+"""Columns that are in float64 at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,18 +123,26 @@ def publish(
 ) -> tuple[Models, Trained]:
     """The updates that others see: an attacker corrupts its own, everybody else publishes the truth.
 
-    Whoever publishes numbers that are not finite is refused: the second result leaves it out.
+    Whoever publishes numbers that are not finite is refused: the second result leaves it out. Where nobody attacks
+    what is published is `updates`, the same array.
     """
+    attackers = [
+        index
+        for index, participant in enumerate(federation.participants)
+        if not participant.honest and trained.present[index]
+    ]
+    if not attackers:
+        return updates, trained
     published = updates.copy()
     refusals = dict(trained.refusals)
-    for index, participant in enumerate(federation.participants):
-        if not participant.honest and trained.present[index]:
-            random = generator(federation.seed, round_index, index, "conduct")
-            conduct = find_conduct(participant.conduct, participant.participant_id)
-            published[index] = conduct(updates, index, random)
-            if not np.isfinite(published[index]).all():
-                refusals[index] = "its published update holds NaN or infinities"
-                published[index] = 0.0
+    for index in attackers:
+        participant = federation.participants[index]
+        random = generator(federation.seed, round_index, index, "conduct")
+        conduct = find_conduct(participant.conduct, participant.participant_id)
+        published[index] = conduct(updates, index, random)
+        if not np.isfinite(published[index]).all():
+            refusals[index] = "its published update holds NaN or infinities"
+            published[index] = 0.0
     if len(refusals) == len(trained.refusals):
         return published, trained
     present = trained.present.copy()
@@ -149,7 +161,11 @@ def mixed(
     weights: Float[np.ndarray, "rows m"], models: Float32[np.ndarray, "m p"]
 ) -> Float32[np.ndarray, "rows p"]:
     """Weighted sums of models, added up in float64 and rounded once."""
-    return (weights @ models.astype(np.float64)).astype(np.float32)
+    result = np.empty((len(weights), models.shape[1]), dtype=np.float32)
+    for start in range(0, models.shape[1], COLUMN_CHUNK):
+        columns = slice(start, start + COLUMN_CHUNK)
+        result[:, columns] = weights @ models[:, columns].astype(np.float64)
+    return result
 
 
 def everybody(present: Bool[np.ndarray, "m"]) -> Bool[np.ndarray, "m m"]:
@@ -164,17 +180,23 @@ def bill(
     state: State,
     trained: Trained,
     published: Models,
-    used: Bool[np.ndarray, "m m"],
-    sent: Bool[np.ndarray, "m m"] | None = None,
+    used: Graph,
+    sent: Graph | None = None,
 ) -> RoundRecord:
     """The record of a round of a method without a market: gains and export costs of the graph it used.
 
     Args:
-      published: updates from theta_0, as others saw them; distances are between these.
+      published: updates from theta_0, as others saw them; distances are between these, where the market has
+        candidates those of the edges used alone.
       used: [buyer, seller], whose model each used.
       sent: whose model each was sent, if more than that.
     """
-    distance = cosine_distances(published)
+    distance: Matrix
+    if federation.market.candidates:
+        used, sent = csr_array(used), None if sent is None else csr_array(sent)
+        distance = pair_distances(published, used)
+    else:
+        distance = cosine_distances(published)
     outcome, distance = bill_graph(
         federation.truth, distance, trained.present, federation.market.lam, used, sent
     )

@@ -21,6 +21,8 @@ from ipfl.run_folder import Run
 NUM_TRADES_MAX = 6_000
 NUM_REFUSED_PAIRS_MAX = 5_000
 NUM_SERIES_POINTS_MAX = 36_000
+NUM_COMPARED_MAX = 2_000
+"""Participants of whom the page compares every pair, to set those with similar models side by side."""
 
 SERIES = ("accuracy", "accuracy_alone", "utility", "paid", "received")
 _REASON_KEYS = list(REASONS)
@@ -105,12 +107,14 @@ def circle(run: Run) -> list[float]:
     """A place on a circle for each participant, in turns, so that similar models stand side by side.
 
     The order is that of the angle in the plane of the two slowest modes of the graph of similarities
-    (exp(-distance), last round with distances); it is the same for every round, so rounds can be compared.
+    (exp(-distance), last round with distances); it is the same for every round, so rounds can be compared. More
+    than NUM_COMPARED_MAX participants stand in their own order.
     """
     ids = run.participant_ids
     order = list(range(len(ids)))
     distance = _last_distances(run)
     if distance is not None and len(ids) > 3:
+        distance = np.where(np.isnan(distance), distance.T, distance)  # one of the two may know the other
         similarity = np.exp(-2 * np.nan_to_num((distance + distance.T) / 2, nan=2.0))
         np.fill_diagonal(similarity, 0.0)
         laplacian = np.diag(similarity.sum(axis=1)) - similarity
@@ -124,9 +128,9 @@ def circle(run: Run) -> list[float]:
 
 
 def _last_distances(run: Run) -> np.ndarray | None:
-    for line in reversed(run.rounds):
+    for line in reversed(run.rounds if len(run.participant_ids) <= NUM_COMPARED_MAX else []):
         try:
-            distance = run.distances(line["round_index"])
+            distance = run.known_distances(line["round_index"])
         except RunFolderError:
             continue
         if distance.shape == (len(run.participant_ids),) * 2 and np.isfinite(distance).any():

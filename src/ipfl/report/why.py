@@ -71,6 +71,7 @@ REASONS = {
     "not_for_sale": "the seller's export cost is prohibitive: it does not sell",
     "costs_more": "it would cost more than it would add",
     "passed_over": "it would have paid, but the greedy rule had stopped before it",
+    "no_candidate": "the seller was not among the buyer's nearest, which alone are offered to it",
 }
 
 
@@ -114,7 +115,7 @@ def not_bought(run: Run, round_index: int) -> list[NotBought]:
     if run.config.method not in WITH_A_MARKET:
         return []
     bids, curves = _bids(run, round_index), curves_of(run.config)
-    distances = run.distances(round_index)
+    distances = run.known_distances(round_index)
     ids = run.participant_ids
     if distances.shape != (len(ids), len(ids)):
         raise RunFolderError(
@@ -132,7 +133,7 @@ def not_bought(run: Run, round_index: int) -> list[NotBought]:
             distance = float(distances[row, column])
             if blocked is not None or not np.isfinite(distance):
                 known = distance if np.isfinite(distance) else None
-                found.append(NotBought(buyer, seller, blocked or "seller_absent", known, None, None))
+                found.append(NotBought(buyer, seller, blocked or "no_candidate", known, None, None))
                 continue
             adds = _added(bids[buyer], imported, bids[seller]["num_examples"], curves[buyer])
             cost = bids[seller]["export_cost"] + _friction(run, distance, bids[buyer], bids[seller])

@@ -2,15 +2,34 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Bool, Float, Int64, Real
 
 from ipfl.errors import BidError
 
 Vector = Float[np.ndarray, "m"]
-Matrix = Float[np.ndarray, "m m"]
+
+
+@runtime_checkable
+class SparseMatrix(Protocol):
+    """A `scipy.sparse.csr_array`, told by what it has: SciPy is loaded only by those who bring one."""
+
+    data: Any
+    indices: Any
+    indptr: Any
+    shape: Any
+    has_canonical_format: bool
+
+
+if TYPE_CHECKING:  # SciPy has no types
+    Matrix: TypeAlias = np.ndarray | Any
+    Graph: TypeAlias = np.ndarray | Any
+else:
+    Matrix = Float[np.ndarray, "m m"] | SparseMatrix
+    Graph = Bool[np.ndarray, "m m"] | SparseMatrix
+
 TOTAL_EXAMPLES_MAX = 2**53
 """All participants' examples together: beyond it, sums of examples would no longer be exact in float64."""
 
@@ -150,9 +169,21 @@ class Bids:
         object.__setattr__(self, field, value)
 
 
+class Edges(NamedTuple):
+    """Every purchase of a market, by buyer, then seller; `payments` and `charges` as in `Outcome`."""
+
+    buyers: Int64[np.ndarray, "e"]
+    sellers: Int64[np.ndarray, "e"]
+    payments: Float[np.ndarray, "e"]
+    charges: Float[np.ndarray, "e"]
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What one clearing of the market decided; every matrix is indexed [buyer, seller].
+
+    Where the distances were sparse, allocation, payments and charges are `csr_array`s whose stored entries are
+    the purchases, in the order of `edges` (a payment of 0 is stored too).
 
     Attributes:
       allocation: who buys from whom; the diagonal is False.
@@ -172,7 +203,7 @@ class Outcome:
       allocation_rule, payment_rule: the rules it was cleared by.
     """
 
-    allocation: Bool[np.ndarray, "m m"]
+    allocation: Graph
     payments: Matrix
     charges: Matrix
     gains: Vector
@@ -189,6 +220,23 @@ class Outcome:
     subsidy: float
     allocation_rule: str
     payment_rule: str
+
+    def edges(self) -> Edges:
+        """The purchases, whether the market was dense or sparse.
+
+        >>> from ipfl.market import clear
+        >>> bids = Bids(np.array([4, 4]), np.array([36.0, 0.0]), np.array([0.0, 0.5]))
+        >>> edges = clear(bids, np.zeros((2, 2)), lam=0.0).edges()
+        >>> edges.buyers.tolist(), edges.sellers.tolist(), edges.payments.round(6).tolist()
+        ([0], [1], [0.87868])
+        """
+        if isinstance(self.allocation, np.ndarray):
+            buyers, sellers = np.nonzero(self.allocation)
+            return Edges(buyers, sellers, self.payments[buyers, sellers], self.charges[buyers, sellers])
+        graph: SparseMatrix = self.allocation
+        buyers = np.repeat(np.arange(len(self.gains)), np.diff(graph.indptr))
+        paid: tuple[Any, Any] = (self.payments, self.charges)
+        return Edges(buyers, graph.indices.astype(np.int64), paid[0].data, paid[1].data)
 
 
 def _numbers(field: str, values: object) -> np.ndarray:

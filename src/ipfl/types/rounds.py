@@ -1,12 +1,12 @@
 """What passes between a method and an engine in one round, and the record a round leaves behind."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from ipfl.types.market import Bids, Outcome
+from ipfl.types.market import Bids, Matrix, Outcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,14 @@ class TrainReply:
 
 @dataclass(frozen=True, eq=False)
 class EvaluateJob:
-    """Evaluate k models on s of one participant's splits: "train", "validation", "test" or "common"."""
+    """Evaluate k models on s of one participant's splits: "train", "validation", "test" or "common".
+
+    The models may be rows of several matrices: a sequence of vectors is as good as a matrix, and copies nothing.
+    """
 
     participant: int
-    params: Float32[np.ndarray, "k p"]
-    buffers: Float32[np.ndarray, "k b"]
+    params: Float32[np.ndarray, "k p"] | Sequence[Float32[np.ndarray, "p"]]
+    buffers: Float32[np.ndarray, "k b"] | Sequence[Float32[np.ndarray, "b"]]
     splits: tuple[str, ...] = ("test",)
 
 
@@ -88,7 +91,8 @@ class RoundRecord:
     """What one round did; the experiment bills it and writes it to the run folder.
 
     `present` are the participants whose reply was usable; `bids`, `distance` and `outcome` cover all m,
-    with absent participants trading with nobody (their distances are NaN). `bids` is what was reported, `outcome`
+    with absent participants trading with nobody (their distances are NaN; nothing is stored where distances are
+    sparse, a csr_array of each buyer's candidates). `bids` is what was reported, `outcome`
     is judged by the truth.
     """
 
@@ -96,7 +100,7 @@ class RoundRecord:
     present: Bool[np.ndarray, "m"]
     train_loss: Float[np.ndarray, "m"]
     bids: Bids
-    distance: Float[np.ndarray, "m m"]
+    distance: Matrix
     outcome: Outcome
     market_seconds: float = 0.0
     refusals: Mapping[int, str] = field(default_factory=dict)
