@@ -54,7 +54,7 @@ class Judged(nn.Module):
 
 
 class Shuffled(Dataset):
-    """A participant's tensors in fresh permutations, as many batches as a round has steps."""
+    """A participant's tensors in fresh permutations, as many batches as a round has steps; to be judged, one pass."""
 
     def __init__(self, raw_data: tuple[torch.Tensor, torch.Tensor], user_id: str, steps: int):
         super().__init__(raw_data, user_id=user_id)
@@ -63,7 +63,7 @@ class Shuffled(Dataset):
     def iter(self, batch_size: int | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         x, y = self.raw_data
         starts = range(0, len(y), batch_size or len(y))
-        for step in range(self.steps):
+        for step in range(len(starts) if batch_size == EVALUATION_BATCH else self.steps):
             if step % len(starts) == 0:
                 order = torch.randperm(len(y))
             index = order[starts[step % len(starts)] :][:batch_size]
