@@ -23,9 +23,10 @@ def batch_plan(
     [2, 3, 2, 3]
     """
     batches: list[np.ndarray] = []
-    cuts = _cuts(num_examples, batch_size)
+    edges = [0, *_cuts(num_examples, batch_size), num_examples]
     while len(batches) < steps:
-        batches += np.split(random.permutation(num_examples), cuts)
+        order = random.permutation(num_examples)
+        batches += [order[low:high] for low, high in pairwise(edges)]
     return batches[:steps]
 
 

@@ -11,6 +11,8 @@ BLOCK_ROWS = 8
 """Buyers that a core is given at once."""
 COMPILE_FROM = 1 << 22
 """Products from which the compiled pull is used: fewer would not pay for its import."""
+THREADS_FROM = 1 << 18
+"""Products, and numbers, from which a second thread pays for being started."""
 
 
 def proxies(
@@ -57,15 +59,17 @@ def proxies(
         room = np.empty(len(own))
         step(params[row], own, published, sellers[felt], scale, own_norm[row] ** 2, room, result[row])
 
-    step = compiled() if len(edges.data) * params.shape[1] >= COMPILE_FROM else _pull_row
+    products = len(edges.data) * params.shape[1]
+    step = compiled() if products >= COMPILE_FROM else _pull_row
+    threads = None if products + params.size >= THREADS_FROM else 1
 
     def pull_all(rows: slice) -> None:
         for row in range(rows.start, rows.stop):
             pull(row)
 
     blocks = [slice(start, min(start + BLOCK_ROWS, m)) for start in range(0, m, BLOCK_ROWS)]
-    on_cores(measure, blocks)
-    on_cores(pull_all, blocks)
+    on_cores(measure, blocks, threads)
+    on_cores(pull_all, blocks, threads)
     return result
 
 
