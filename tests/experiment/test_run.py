@@ -340,7 +340,9 @@ class Net(nn.Module):
 
 
 def test_a_module_of_ones_own(tmp_path):
-    with pytest.raises(ConfigError, match=r"engine.workers = 2 cannot be had: the model draws random numbers"):
+    with pytest.raises(
+        ConfigError, match=r"engine.workers = 2 cannot be had: the model draws random numbers"
+    ):
         ipfl.run(tiny.config(), task=tiny.task(), model=Net, out=tmp_path / "run")
     config = tiny.config(engine={"workers": 0})
     result = ipfl.run(config, task=tiny.task(), model=Net, out=tmp_path / "run")

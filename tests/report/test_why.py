@@ -87,7 +87,14 @@ def test_distances_that_do_not_fit_are_refused(make_run, tmp_path):
 
 
 def test_a_market_of_candidates_is_explained_drawn_and_not_audited(tmp_path):
-    market = {"lam": 0.5, "eta": 2.0, "rule": "truthful", "distance": "sketch", "sketch_size": 64, "candidates": 2}
+    market = {
+        "lam": 0.5,
+        "eta": 2.0,
+        "rule": "truthful",
+        "distance": "sketch",
+        "sketch_size": 64,
+        "candidates": 2,
+    }
     run = ipfl.run(tiny.config(market=market), task=tiny.task(), out=tmp_path / "run")
     distance = run.distances(1)
     assert not isinstance(distance, np.ndarray)
@@ -102,5 +109,7 @@ def test_a_market_of_candidates_is_explained_drawn_and_not_audited(tmp_path):
     assert {row.reason for row in not_bought(run, 1)} > {"no_candidate"}
     places = payload(run)["angle"]
     assert sorted(places) == [0.0, 0.2, 0.4, 0.6, 0.8]
-    with pytest.raises(RunFolderError, match=r"market.candidates = 2 of each buyer, and an audit needs the distances"):
+    with pytest.raises(
+        RunFolderError, match=r"market.candidates = 2 of each buyer, and an audit needs the distances"
+    ):
         present_market(run, run.rounds[0])
