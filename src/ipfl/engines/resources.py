@@ -1,12 +1,12 @@
 """What the engine may use: a device, workers, participants stepped together, and memory; decided before training."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ipfl.config import EngineConfig
+from ipfl.cores import usable_cores
 from ipfl.engines.model_check import Traits
 from ipfl.errors import ConfigError, EngineError
 
@@ -96,7 +96,7 @@ def _workers(asked: int, traits: Traits, device: torch.device) -> int:
         else None
     )
     if why_one is None:
-        return asked or os.cpu_count() or 1
+        return asked or usable_cores()
     if asked > 1:
         raise ConfigError(
             f"engine.workers = {asked} cannot be had: {why_one}; set engine.workers = 1, or 0 to have it chosen"
