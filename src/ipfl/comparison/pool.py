@@ -4,7 +4,6 @@ A process that dies (out of memory, a crash in native code) costs the run it had
 process takes its place.
 """
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from ipfl.comparison.grid import Cell
 from ipfl.comparison.worker import work
+from ipfl.cores import usable_cores
 from ipfl.plugins import loaded_files
 
 
@@ -48,12 +48,6 @@ class Failure:
 
 
 Watcher = Callable[[Progress], None]
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 class _Worker:
@@ -93,7 +87,7 @@ def run_all(cells: Sequence[Cell], workers: int, watch: Watcher, kept: Sequence[
     """
     done = {_key(cell) for cell in kept}
     waiting = [cell for cell in reversed(cells) if _key(cell) not in done]
-    pace = _Pace(cells, max(1, min(workers or num_cores(), len(waiting))), watch)
+    pace = _Pace(cells, max(1, min(workers or usable_cores(), len(waiting))), watch)
     for cell in kept:
         pace.run_ended(cell, "kept")
     failures: list[Failure] = []
