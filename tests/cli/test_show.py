@@ -25,7 +25,7 @@ def test_presets_lists_the_default_first(ipfl_command):
     assert (done.code, done.err) == (0, "")
     assert [line.split()[0] for line in done.out.splitlines()] == preset_names()
     assert preset_names()[0] == "digits"
-    assert "own-data      Your own data: a folder with one .csv" in done.out
+    assert "own-data         Your own data: a folder with one .csv" in done.out
 
 
 @pytest.mark.parametrize("name", preset_names())

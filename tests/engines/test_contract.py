@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 import tiny
+import tiny_language
 from ipfl.config import TrainingConfig
 from ipfl.data import ParticipantData, Split, Task
-from ipfl.engines import Engine, InProcessEngine
+from ipfl.engines import AdapterEngine, Engine, InProcessEngine
 from ipfl.errors import ConfigError, EngineError
 from ipfl.learning import FlatModel, batch_plan, initialised, train
 from ipfl.seeding import generator
@@ -23,6 +24,15 @@ Build = Callable[..., Engine]
 
 
 def in_process(factory, workers=1, seed=0, training=TRAINING, task=None, block=1):
+    if factory in (adapters, adapters_with_dropout):
+        dropout = 0.3 if factory is adapters_with_dropout else 0.0
+        config = tiny_language.config(
+            seed=seed,
+            language={"dropout": dropout},
+            training={"steps": 2},
+            engine={"workers": workers, "block": block},
+        )
+        return AdapterEngine(tiny_language.task(5), tiny_language.loaded(), config)
     if factory is with_dropout:
         workers, block = min(workers, 1), 1
     return InProcessEngine(task or tiny.task(), factory, training, seed, workers, block=block)
@@ -54,7 +64,15 @@ def with_frozen_part():
     return module
 
 
-MODULES = [plain, with_dropout, with_batch_norm, with_frozen_part]
+def adapters():
+    """Stands for adapters of a language model instead of a module."""
+
+
+def adapters_with_dropout():
+    """Likewise."""
+
+
+MODULES = [plain, with_dropout, with_batch_norm, with_frozen_part, adapters, adapters_with_dropout]
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 
 
@@ -416,14 +434,14 @@ def test_models_that_differ_in_one_number_or_one_buffer_only_are_judged_apart(mo
 
 
 def test_what_is_held_at_once_is_bounded_and_changes_nothing(monkeypatch):
-    from ipfl.engines import judging
+    from ipfl.engines import sheets
 
     for build in ENGINES.values():
         engine = build(plain)
         jobs = evaluate_jobs(engine, engine.run(train_jobs(engine)))
         expected = [reply.accuracy.tolist() for reply in engine.run(jobs)]
         with monkeypatch.context() as patch:
-            patch.setattr(judging, "ENTRIES_MAX", 1)
+            patch.setattr(sheets, "ENTRIES_MAX", 1)
             assert [reply.accuracy.tolist() for reply in engine.run(jobs)] == expected
 
 

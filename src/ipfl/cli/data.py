@@ -14,8 +14,10 @@ from ipfl.cli import layout
 from ipfl.errors import DataError
 
 if TYPE_CHECKING:
-    from ipfl.data.catalogue import Published, TaskEntry
+    from ipfl.data.catalogue import TaskEntry
+    from ipfl.data.entries import Published
     from ipfl.data.fetch import Progress
+    from ipfl.data.instructions.catalogue import InstructionEntry
     from ipfl.data.published.files import Inspection
 
 folder_option = click.option(
@@ -24,6 +26,8 @@ folder_option = click.option(
     metavar="DIR",
     help="The folder of all data sets, each in a folder of its name.  [default: $IPFL_DATA, else the user's cache]",
 )
+LANGUAGE_MODEL = "lora"
+"""What is trained on instructions: adapters; the base is frozen."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 
 
@@ -41,11 +45,11 @@ def data() -> None:
 @json_option
 def list_(folder: Path | None, as_json: bool) -> None:
     """List every task: what its data is, where it comes from, and the model that model = "auto" means."""
-    from ipfl.data.catalogue import CATALOGUE
+    from ipfl.data.catalogue import TASKS, find_entry
     from ipfl.data.published.files import data_root
 
     root = folder or data_root()
-    rows = [_row(entry) for entry in CATALOGUE.values()]
+    rows = [_row(find_entry(name)) for name in TASKS]
     if as_json:
         layout.print_json({"folder": str(root), "tasks": rows})
         return
@@ -71,9 +75,9 @@ def fetch(name: str, folder: Path | None, url: str | None, as_json: bool, quiet:
     Exit codes: 0 it is there; 2 it could not be had: the error says which file to put where.
     """
     from ipfl.data import fetch as downloads
-    from ipfl.data.catalogue import find_task
+    from ipfl.data.catalogue import find_entry
 
-    entry = find_task(name)
+    entry = find_entry(name)
     place = entry.folder(folder)
     if entry.published is None:
         _say(f"{name} needs no files: it comes with the package", quiet or as_json)
@@ -105,9 +109,9 @@ def check(name: str | None, folder: Path | None, as_json: bool) -> None:
 
     Exit codes: 0 it is complete (without NAME: nothing is damaged); 1 something is lacking or damaged.
     """
-    from ipfl.data.catalogue import CATALOGUE, find_task
+    from ipfl.data.catalogue import TASKS, find_entry
 
-    entries = [find_task(name)] if name is not None else list(CATALOGUE.values())
+    entries = [find_entry(task) for task in ([name] if name is not None else TASKS)]
     results = {
         entry.name: entry.published.inspect(entry.folder(folder)) for entry in entries if entry.published
     }
@@ -132,14 +136,16 @@ def _table(rows: list[dict[str, Any]], wide: bool) -> Table:
     return shown
 
 
-def _row(entry: "TaskEntry") -> dict[str, Any]:
+def _row(entry: "TaskEntry | InstructionEntry") -> dict[str, Any]:
+    from ipfl.data.instructions.catalogue import InstructionEntry
+
     published = entry.published
     return {
         "task": entry.name,
         "data": _origin(published),
         "participants": entry.num_participants,
-        "model": entry.model or "by shape",
-        "groups": entry.groups,
+        "model": LANGUAGE_MODEL if isinstance(entry, InstructionEntry) else entry.model or "by shape",
+        "groups": None if isinstance(entry, InstructionEntry) else entry.groups,
         "description": entry.description,
         "settings": list(entry.settings.model_fields),
         "files": [
@@ -169,7 +175,7 @@ def _facts(task: str, inspection: "Inspection") -> dict[str, Any]:
     }
 
 
-def _show(console: Console, entry: "TaskEntry", inspection: "Inspection | None") -> None:
+def _show(console: Console, entry: "TaskEntry | InstructionEntry", inspection: "Inspection | None") -> None:
     """A task's headline with a mark, then one line for everything found, damaged and lacking."""
     if inspection is None:
         layout.sentence(console, f"{entry.name}: needs no files", True)

@@ -25,6 +25,7 @@ COMMANDS = {
     "audit": ("ipfl.cli.audit:audit", "Audit a market or a finished run: could a lie have paid?"),
     "quote": ("ipfl.cli.quote:quote", "What joining a market would bring, before joining it."),
     "calibrate": ("ipfl.cli.calibrate:calibrate", "What a better model is worth to you, from your own data."),
+    "chat": ("ipfl.cli.chat:chat", "Talk to a participant's language model."),
     "bench": ("ipfl.cli.bench:bench", "Measure this machine on the market's work."),
 }
 """Each command's home and its line in `ipfl --help`."""

@@ -124,14 +124,14 @@ def _of_run(folder: Path) -> "tuple[str, PartitionTable]":
 
 
 def _of_config(config: "Config") -> "tuple[str, PartitionTable]":
+    from ipfl.data.any_task import task_of
     from ipfl.data.counts import partition_table
-    from ipfl.data.load import load_task
 
     if config.participants.file is not None:
         from ipfl.experiment.setup import resolve_participants_file  # imports torch: only where it is needed
 
         config = resolve_participants_file(config)
-    task = load_task(config)
+    task = task_of(config)
     return task.name, partition_table(task, config)
 
 

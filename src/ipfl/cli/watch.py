@@ -17,7 +17,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ipfl.experiment.events import Event, JobsDone, RoundDone, RunStarted, Watcher
+from ipfl.experiment.events import Event, JobsDone, Preparing, RoundDone, RunStarted, Watcher
 
 TRADES_SHOWN = 8
 BARS = "▁▂▃▄▅▆▇█"
@@ -46,7 +46,9 @@ class PlainView:
 
     def __call__(self, event: Event) -> None:
         """Print what happened."""
-        if isinstance(event, RunStarted):
+        if isinstance(event, Preparing):
+            self.console.print(f"{event.text} ...", highlight=False, soft_wrap=True)
+        elif isinstance(event, RunStarted):
             self.rounds = event.config.rounds
             self.console.print(_headline(event), highlight=False, soft_wrap=True)
         elif isinstance(event, RoundDone):
@@ -73,7 +75,9 @@ class LiveView:
 
     def __call__(self, event: Event) -> None:
         """Take in what happened; rich draws when it is due."""
-        if isinstance(event, RunStarted):
+        if isinstance(event, Preparing):
+            self.headline = Text(f"{event.text} ...")
+        elif isinstance(event, RunStarted):
             self.headline = Text(_headline(event))
             self.first = event.first_round
             self.progress.reset(self.task, total=event.config.rounds, completed=event.first_round)

@@ -153,16 +153,16 @@ def check_methods(grid: Grid, cells: Sequence[Cell]) -> None:
     Raises:
       ConfigError: a method cannot do the task at hand, named; or the task itself cannot be set up.
     """
-    from ipfl.data import Task, load_task
+    from ipfl.data.any_task import task_of
     from ipfl.experiment import set_up
 
-    tasks: dict[str, Task] = {}
+    tasks: dict[str, Any] = {}
     checked: set[tuple[str, str]] = set()
     for cell in cells:
         if (cell.variant, cell.method) in checked:
             continue
         checked.add((cell.variant, cell.method))
-        task = tasks.get(cell.variant) or load_task(cell.config)
+        task = tasks.get(cell.variant) or task_of(cell.config)
         tasks = {cell.variant: task}  # variants come one after another: one task at a time is enough
         try:
             set_up(cell.config, task)

@@ -14,6 +14,7 @@ from ipfl.config.amounts import (
     Table,
 )
 from ipfl.config.experiment import Config
+from ipfl.config.language import LanguageConfig
 from ipfl.config.participants import LieConfig, ParticipantConfig, ParticipantsConfig
 from ipfl.config.sections import (
     EngineConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "Distribution",
     "EngineConfig",
     "EvaluationConfig",
+    "LanguageConfig",
     "LieConfig",
     "MarketConfig",
     "ParticipantConfig",

@@ -8,6 +8,7 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator
 
 from ipfl.config.amounts import NUM_ROUNDS_MAX, Distribution, Table
+from ipfl.config.language import LanguageConfig
 from ipfl.config.participants import LieConfig, ParticipantConfig, ParticipantsConfig
 from ipfl.config.sections import (
     EngineConfig,
@@ -39,6 +40,7 @@ class Config(Table):
     Built by hand, `Config(rounds=3)`, a mistake raises pydantic's ValidationError, which lists all that is wrong;
     `from_mapping`, `from_toml` and `ipfl.load_config` raise `ConfigError` with one sentence. `methods` holds the
     hyper-parameters of methods by their name; those of `method` are used. `task_settings` are what `task` lets be set.
+    `language`, if given, makes it a run of adapters on a language model.
     """
 
     rounds: Annotated[int, Field(ge=1, le=NUM_ROUNDS_MAX)] = 20
@@ -55,6 +57,7 @@ class Config(Table):
     evaluation: EvaluationConfig = EvaluationConfig()
     withdrawal: WithdrawalConfig = WithdrawalConfig()
     engine: EngineConfig = EngineConfig()
+    language: LanguageConfig | None = None
     methods: dict[str, dict[str, bool | int | float | str]] = Field(default_factory=dict)
     task_settings: dict[str, Setting] = Field(default_factory=dict)
 
@@ -128,6 +131,7 @@ def _table_at(path: Sequence[str]) -> type[BaseModel]:
         "partition": PartitionConfig,
         "evaluation": EvaluationConfig,
         "engine": EngineConfig,
+        "language": LanguageConfig,
         "withdrawal": WithdrawalConfig,
         "lie": LieConfig,
         "rows": ParticipantConfig,

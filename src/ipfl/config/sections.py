@@ -103,13 +103,15 @@ class EvaluationConfig(Table):
     `test_fraction` of each participant's own rows is kept (own data only), and `validation_fraction` of what a
     participant keeps is for choosing the round, the rest for reporting. Where partition.train_examples = "all",
     `common_fraction` of the whole data set is kept instead (unless it comes with a test part). Every model is
-    also judged on one common test set, of `common_examples_max` examples at most (0: not at all).
+    also judged on one common test set, of `common_examples_max` examples at most (0: not at all). Models are judged
+    after every `every`-th round and after the last.
     """
 
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
     common_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     common_examples_max: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
+    every: Annotated[int, Field(ge=1, le=NUM_ROUNDS_MAX)] = 1
 
 
 class WithdrawalConfig(Table):

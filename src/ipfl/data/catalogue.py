@@ -1,46 +1,33 @@
 """Every task by name: where its data comes from, what may be set of it, the model that suits it.
 
-A task is a reader, a function that gives a `Source`, and one entry in `CATALOGUE`.
+A task is a reader, a function that gives a `Source`, and one entry in `CATALOGUE`. Tasks of instructions have a
+catalogue of their own, `ipfl.data.instructions.catalogue`.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from ipfl.config import Config, Table
 from ipfl.data import sources
+from ipfl.data.entries import NoSettings, Published, read_settings
+from ipfl.data.instructions.catalogue import INSTRUCTION_TASKS, InstructionEntry
 from ipfl.data.own import FOLDER_TASK
 from ipfl.data.published import cifar10, fashion_mnist, leaf, pacs
-from ipfl.data.published.files import Inspection, PublishedFile, data_root
+from ipfl.data.published.files import data_root
 from ipfl.data.published.synthetic import SyntheticSettings, synthetic
 from ipfl.errors import ConfigError
-
-
-class NoSettings(Table):
-    """The task has nothing to set."""
 
 
 class PacsSettings(Table):
     """What [task_settings] may say of the task `pacs`: the side of its pictures, in pixels."""
 
     side: Annotated[int, Field(ge=8, le=512)] = 64
-
-
-@dataclass(frozen=True)
-class Published:
-    """Where the files of a published data set come from.
-
-    `inspect` says what a folder holds of them, and where to get what is lacking. `files` can be downloaded as they
-    are; where there are none, the data set has to be made or got by hand.
-    """
-
-    inspect: Callable[[Path], Inspection]
-    files: tuple[PublishedFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +56,8 @@ class TaskEntry:
           ConfigError: a setting that the task does not have, or a value that it does not take.
           DataError: a published file is not there, or damaged.
         """
-        return self.read(read_settings(self, config.task_settings), self.folder(), config.seed)
+        settings = read_settings(self.name, self.settings, config.task_settings)
+        return self.read(settings, self.folder(), config.seed)
 
     def folder(self, root: Path | None = None) -> Path:
         """Where its published files are looked for: a folder of its name inside `root`, or `data_root()`."""
@@ -77,10 +65,10 @@ class TaskEntry:
 
 
 def find_task(name: str) -> TaskEntry:
-    """The task of that name.
+    """The task of that name, of labelled examples.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is none, or it is one of instructions.
 
     >>> find_task("cifar10").model
     'simple_cnn'
@@ -89,14 +77,35 @@ def find_task(name: str) -> TaskEntry:
     ...
     ipfl.errors.ConfigError: unknown task 'cifr10'; did you mean 'cifar10'?
     """
+    entry = find_entry(name)
+    if isinstance(entry, InstructionEntry):
+        raise ConfigError(
+            f"task {name} is an instruction task: use task_of, which loads tasks of both kinds, "
+            "or choose a task of labelled examples"
+        )
+    return entry
+
+
+def find_entry(name: str) -> TaskEntry | InstructionEntry:
+    """The task of that name, whichever kind it is of.
+
+    Raises:
+      ConfigError: there is none.
+
+    >>> find_entry("finance").num_participants
+    6
+    """
     if name in CATALOGUE:
         return CATALOGUE[name]
+    if name in INSTRUCTION_TASKS:
+        return INSTRUCTION_TASKS[name]
+    known = [*CATALOGUE, *INSTRUCTION_TASKS]
     if name == FOLDER_TASK:
         hint = "a folder of your own is named by data = FOLDER (ipfl run --data FOLDER)"
-    elif near := difflib.get_close_matches(name, CATALOGUE, n=1):
+    elif near := difflib.get_close_matches(name, known, n=1):
         hint = f"did you mean {near[0]!r}?"
     else:
-        hint = f"known tasks: {', '.join(CATALOGUE)}; or set data = FOLDER"
+        hint = f"known tasks: {', '.join(known)}; or set data = FOLDER"
     raise ConfigError(f"unknown task {name!r}; {hint}")
 
 
@@ -108,36 +117,6 @@ def model_of_task(config: Config) -> str | None:
     """
     entry = None if config.data is not None else CATALOGUE.get(config.task)
     return entry.model if entry else None
-
-
-def read_settings(entry: TaskEntry, values: Mapping[str, Any]) -> Table:
-    """The task's settings, checked.
-
-    Raises:
-      ConfigError: names the first key that is unknown or out of range.
-
-    >>> read_settings(find_task("pacs"), {"sides": 32})
-    Traceback (most recent call last):
-    ...
-    ipfl.errors.ConfigError: unknown key 'task_settings.sides' of task pacs; did you mean 'side'?
-    """
-    known = list(entry.settings.model_fields)
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
-            raise ConfigError(
-                f"unknown key 'task_settings.{key}' of task {entry.name}; "
-                f"{hint if known else 'it has no settings: take it out'}"
-            )
-    try:
-        return entry.settings.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        value = f" = {first['input']!r}" if first["loc"] else ""  # else it is about all of them together
-        key = ".".join(["task_settings", *map(str, first["loc"])])
-        raise ConfigError(f"{key}{value}: {message[0].lower()}{message[1:]}") from None
 
 
 def _by_leaf(form: leaf.Format) -> Published:
@@ -211,5 +190,7 @@ _ENTRIES = (
     ),
 )
 CATALOGUE: dict[str, TaskEntry] = {entry.name: entry for entry in _ENTRIES}
-TASKS = {entry.name: entry.description for entry in _ENTRIES}
-"""Every task: its name, and one line about it."""
+TASKS = {name: entry.description for name, entry in CATALOGUE.items()} | {
+    name: entry.description for name, entry in INSTRUCTION_TASKS.items()
+}
+"""Every task of either kind: its name, and one line about it."""

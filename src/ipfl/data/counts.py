@@ -6,10 +6,15 @@ import numpy as np
 from jaxtyping import Int64
 
 from ipfl.config import Config
+from ipfl.data.entries import read_settings
+from ipfl.data.instructions.catalogue import INSTRUCTION_TASKS
+from ipfl.data.instructions.rows import Instructions, InstructionTask
 from ipfl.data.tasks import Split, Task
 from ipfl.types.partition import PartitionTable, partition_hash
 
 OWN = "own"
+BY_TASK = "task"
+"""The kind where the task says itself who has what, as tasks of instructions do."""
 _PARAMETERS = {
     "cluster": ("sizes", "clusters", "alpha_between", "alpha_within"),
     "niid": ("alpha",),
@@ -19,11 +24,11 @@ _PARAMETERS = {
 }
 
 
-def partition_table(task: Task, config: Config, *, own: bool = False) -> PartitionTable:
+def partition_table(task: Task | InstructionTask, config: Config, *, own: bool = False) -> PartitionTable:
     """What every participant of a task has.
 
     Args:
-      task: already shared out.
+      task: already shared out, of either kind.
       config: what it was shared out by.
       own: everybody brought its own examples; nothing was shared out.
 
@@ -45,9 +50,11 @@ def partition_table(task: Task, config: Config, *, own: bool = False) -> Partiti
         "classes": task.class_names,
         "common": None if common is None else common.tolist(),
     }
+    by_task = isinstance(task, InstructionTask)
+    kind = OWN if own or config.data is not None else BY_TASK if by_task else config.partition.kind
     return PartitionTable(
-        OWN if own or config.data is not None else config.partition.kind,
-        _parameters(config, own),
+        kind,
+        _parameters(config, own, by_task),
         ids,
         task.class_names,
         **tables,
@@ -56,12 +63,17 @@ def partition_table(task: Task, config: Config, *, own: bool = False) -> Partiti
     )
 
 
-def _parameters(config: Config, own: bool) -> dict[str, Any]:
+def _parameters(config: Config, own: bool, by_task: bool) -> dict[str, Any]:
     """The settings that decided who got what."""
     if own:
         return {}
     if config.data is not None:
         return {"seed": config.seed, "test_fraction": config.evaluation.test_fraction}
+    if by_task:
+        entry = INSTRUCTION_TASKS[config.task]
+        return {"seed": config.seed} | read_settings(
+            entry.name, entry.settings, config.task_settings
+        ).model_dump(mode="json")
     settings = config.partition
     train = settings.train_examples
     found: dict[str, Any] = {name: getattr(settings, name) for name in _PARAMETERS.get(settings.kind, ())}
@@ -72,6 +84,6 @@ def _parameters(config: Config, own: bool) -> dict[str, Any]:
     return {"seed": config.seed} | found
 
 
-def _count(split: Split | None, num_classes: int) -> Int64[np.ndarray, "classes"]:
+def _count(split: Split | Instructions | None, num_classes: int) -> Int64[np.ndarray, "classes"]:
     labels = np.empty(0, dtype=np.int64) if split is None else split.y
     return np.bincount(labels, minlength=num_classes).astype(np.int64)

@@ -8,8 +8,9 @@ Where participants have no test examples of their own, all three are the common 
 class is for validation, the others for testing, weighted alike. Then one pass over it serves all three.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -18,20 +19,21 @@ from ipfl.data.tasks import ParticipantData, Split, Task
 from ipfl.seeding import generator
 
 SPLITS = ("validation", "test", "common")
+Examples = TypeVar("Examples", bound=Sized)
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
+class Exam(Generic[Examples]):
     """Examples, and the weight of each in the splits that they belong to; None: all count alike.
 
     Weights are >= 0 and sum to 1.
     """
 
-    examples: Split
+    examples: Examples
     weights: Mapping[str, Float64[np.ndarray, "n"] | None]
 
 
-def exams(task: Task, common_examples_max: int, seed: int) -> tuple[tuple[Exam, ...], ...]:
+def exams(task: Task, common_examples_max: int, seed: int) -> tuple[tuple[Exam[Split], ...], ...]:
     """Every participant's exams: each split it can be judged on stands in one of them.
 
     Args:
@@ -45,7 +47,7 @@ def exams(task: Task, common_examples_max: int, seed: int) -> tuple[tuple[Exam, 
     return tuple(_exams(participant, common, whole) for participant in task.participants)
 
 
-def _exams(participant: ParticipantData, common: Split | None, whole: Split) -> tuple[Exam, ...]:
+def _exams(participant: ParticipantData, common: Split | None, whole: Split) -> tuple[Exam[Split], ...]:
     shares = np.bincount(participant.train.y)
     if participant.test is None:
         examples = common or whole

@@ -26,7 +26,7 @@ def load_task(config: Config) -> Task:
     partition.train_examples is "all", the tests are a common set, kept apart before the rest is shared out.
 
     Raises:
-      ConfigError: an unknown task, or counts and names of participants that contradict the data.
+      ConfigError: an unknown task or one of instructions, or counts and names of participants that contradict the data.
       DataError: the data cannot be read, or not be shared out as configured.
 
     >>> task = load_task(Config())
@@ -37,6 +37,11 @@ def load_task(config: Config) -> Task:
     ...
     ipfl.errors.ConfigError: unknown task 'digts'; did you mean 'digits'?
     """
+    if config.language is not None:
+        what = f"task {config.task}" if config.data is None else f"folder {config.data}"
+        raise ConfigError(
+            f"{what} with the table [language] is an instruction task: use task_of, which loads tasks of both kinds"
+        )
     task = _own(config, config.data) if config.data is not None else _shared_out(config)
     return with_validation(task, config.evaluation.validation_fraction, config.seed)
 
@@ -147,16 +152,20 @@ def participant_ids(config: Config, count: int) -> tuple[str, ...]:
     return ids
 
 
-def _own(config: Config, folder: str) -> Task:
+def check_own(config: Config, folder: str, num_files: int) -> None:
+    """Raise `ConfigError` if `config` says of a folder's participants what is only for named tasks, or is not so."""
     if config.task_settings:
         raise ConfigError(f"task_settings belong to a named task, but the data is {folder}: take them out")
-    task = load_folder(folder, config.label, config.evaluation.test_fraction, config.seed)
     count = config.participants.count
-    if count not in (None, len(task.participants)):
+    if count not in (None, num_files):
         raise ConfigError(
-            f"participants.count = {count}, but {folder} has {len(task.participants)} files: "
-            "leave the count out"
+            f"participants.count = {count}, but {folder} has {num_files} files: leave the count out"
         )
+
+
+def _own(config: Config, folder: str) -> Task:
+    task = load_folder(folder, config.label, config.evaluation.test_fraction, config.seed)
+    check_own(config, folder, len(task.participants))
     return task
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from ipfl.data.arrays import as_pixels, read_arrays
+from ipfl.data.participant_files import ending, participant_files
 from ipfl.data.prepare import standardise, stratified_split
 from ipfl.data.raw import Raw, sort_classes
-from ipfl.data.tables import read_table
-from ipfl.data.tasks import NUM_PARTICIPANTS_MIN, ParticipantData, Split, Task, check_participant_id
+from ipfl.data.tables import read_table, some
+from ipfl.data.tasks import ParticipantData, Split, Task
 from ipfl.errors import ConfigError, DataError
 from ipfl.seeding import generator
 
@@ -26,6 +27,8 @@ OTHER_DATA = (
     ".pq", ".rds", ".sas7bdat", ".sav", ".tsv", ".xls", ".xlsx", ".zip",
 )  # fmt: skip
 """Files that are probably somebody's data: refused, so that no participant is left out unnoticed."""
+FORMATS = ".csv, .parquet or .npz"
+ELSEWHERE = {".jsonl": "take the preset own-instructions, which reads such files for a language model"}
 CLASSES_UNSUSPICIOUS = 10
 
 
@@ -47,12 +50,10 @@ def load_folder(folder: str | Path, label: str = "label", test_fraction: float =
       DataError: one sentence naming file, row and column, what is wrong and what to do.
       ConfigError: test_fraction or seed out of range.
     """
-    if not 0 < test_fraction < 1:
-        raise ConfigError(f"test_fraction = {test_fraction}: expected a number between 0 and 1, such as 0.3")
-    if seed < 0:
-        raise ConfigError(f"seed = {seed}: expected 0 or a positive whole number")
-    files = participant_files(Path(folder))
-    raws = [read_arrays(path) if _ending(path) in ARRAYS else read_table(path, label) for path in files]
+    check_split(test_fraction, seed)
+    files = participant_files(Path(folder), TABLES + ARRAYS, OTHER_DATA, FORMATS, ELSEWHERE)
+    _check_kinds(files)
+    raws = [read_arrays(path) if ending(path) in ARRAYS else read_table(path, label) for path in files]
     class_names = _all_classes(raws)
     participants = []
     for index, (path, raw) in enumerate(zip(files, raws, strict=True)):
@@ -65,59 +66,25 @@ def load_folder(folder: str | Path, label: str = "label", test_fraction: float =
     return Task(FOLDER_TASK, tuple(participants), participants[0].train.x.shape[1:], class_names)
 
 
-def participant_files(folder: Path) -> list[Path]:
-    """The data files of a folder, sorted by participant id.
+def check_split(test_fraction: float, seed: int) -> None:
+    """Raise `ConfigError` unless rows can be split so.
 
-    Raises:
-      DataError: no folder, no or too few files, a forbidden or double name, tables beside arrays.
+    >>> check_split(0.3, seed=0)
     """
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(
-            f"data folder {folder} {what}: give a folder with one .csv, .parquet or .npz file per participant"
-        )
-    try:
-        visible = sorted(
-            path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
-        )
-    except OSError as error:
-        raise DataError(f"data folder {folder} cannot be read: {error.strerror}") from None
-    unreadable = [path.name for path in visible if _ending(path) in OTHER_DATA]
-    if unreadable:
-        raise DataError(
-            f"data folder {folder}: {unreadable[0]} is in a format that is not read here; "
-            "convert it to .csv, .parquet or .npz, or take it out"
-        )
-    files = [path for path in visible if _ending(path) in TABLES + ARRAYS]
-    if len(files) < NUM_PARTICIPANTS_MIN:
-        found = f"only {files[0].name}" if files else "no data file"
-        raise DataError(
-            f"data folder {folder} has {found}: a market needs at least {NUM_PARTICIPANTS_MIN} participants, "
-            "put one .csv, .parquet or .npz file of each there"
-        )
-    _check_names(files)
-    return sorted(files, key=lambda path: path.stem)
+    if not 0 < test_fraction < 1:
+        raise ConfigError(f"test_fraction = {test_fraction}: expected a number between 0 and 1, such as 0.3")
+    if seed < 0:
+        raise ConfigError(f"seed = {seed}: expected 0 or a positive whole number")
 
 
-def _check_names(files: Sequence[Path]) -> None:
-    arrays = [path.name for path in files if _ending(path) in ARRAYS]
-    tables = [path.name for path in files if _ending(path) in TABLES]
+def _check_kinds(files: Sequence[Path]) -> None:
+    arrays = [path.name for path in files if ending(path) in ARRAYS]
+    tables = [path.name for path in files if ending(path) in TABLES]
     if arrays and tables:
         raise DataError(
             f"{arrays[0]} holds arrays and {tables[0]} a table: all participants need the same kind of file, "
             "either .npz, or .csv and .parquet"
         )
-    owner: dict[str, str] = {}
-    for path in files:
-        check_participant_id(
-            path.stem, f"{path.name}: its name without the ending is the participant's id and"
-        )
-        other = owner.setdefault(path.stem.casefold(), path.name)
-        if other != path.name:
-            raise DataError(
-                f"{other} and {path.name} both name participant {path.stem!r} (capitals do not count): "
-                "rename one, or take it out"
-            )
 
 
 def _all_classes(raws: Sequence[Raw]) -> tuple[str, ...]:
@@ -151,7 +118,7 @@ def _aligned(first: Raw, raw: Raw) -> Shaped[np.ndarray, "n ..."]:
     absent = [name for name in first.columns if name not in raw.columns]
     extra = [name for name in raw.columns if name not in first.columns]
     if absent or extra:
-        parts = [f"lacks {_some(absent)}"] * bool(absent) + [f"has {_some(extra)} besides"] * bool(extra)
+        parts = [f"lacks {some(absent)}"] * bool(absent) + [f"has {some(extra)} besides"] * bool(extra)
         raise DataError(
             f"{raw.file} does not have the columns of {first.file}: it {' and '.join(parts)}; "
             "give all files the same columns"
@@ -165,11 +132,3 @@ def _prepared(
     if x.ndim == 2:
         return standardise(x[train], x[test])
     return as_pixels(x[train]), as_pixels(x[test])
-
-
-def _ending(path: Path) -> str:
-    return path.suffix.lower()
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

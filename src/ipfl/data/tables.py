@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def read_table(path: Path, label: str) -> Raw:
     Raises:
       DataError: the file cannot be read or its columns cannot be used; names file, row and column.
     """
-    table = _read_csv(path, label) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    table = _read_csv(path, label) if path.suffix.lower() == ".csv" else read_parquet(path, path.name)
     _check_columns(path.name, table.column_names, label)
     if table.num_rows == 0:
         raise DataError(f"{path.name} has a header but no rows: add rows, or take the file out")
@@ -47,6 +48,46 @@ def read_table(path: Path, label: str) -> Raw:
     values = [*labels.dictionary.to_pylist(), None]
     class_names, y = named_classes(values, codes.astype(np.int64), f"{path.name}, column {label!r}")
     return Raw(path.name, features, x, y, class_names)
+
+
+def read_parquet(path: Path, name: str) -> Any:
+    """The table of one Parquet file, as pyarrow gives it.
+
+    Args:
+      path: of the file.
+      name: what errors call it.
+    Raises:
+      DataError: it cannot be read, or is damaged.
+    """
+    try:
+        # one file, not a data set: folder names must not become columns
+        with pa.parquet.ParquetFile(path) as file:
+            return file.read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError(
+            f"{name} cannot be read as Parquet: {reason}; the file may be damaged, write it again"
+        ) from None
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Which of `names` may be meant by one that is not there, in words.
+
+    >>> nearest("label", ["age", "Labels"]), nearest("label", ["age", "dose"])
+    ("the nearest is 'Labels'", "it has 'age', 'dose'")
+    """
+    lowered = {known.strip().lower(): known for known in names}
+    near = [lowered[match] for match in difflib.get_close_matches(name.strip().lower(), lowered, n=3)]
+    return f"the nearest is {', '.join(map(repr, near))}" if near else f"it has {some(names) or 'none'}"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are.
+
+    >>> some(["a", "b"]), some("abcdefg")
+    ("'a', 'b'", "'a', 'b', 'c', 'd', 'e' and 2 more")
+    """
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _read_csv(path: Path, label: str) -> Any:
@@ -80,18 +121,6 @@ def _separator(header: str) -> str:
     return max(SEPARATORS, key=bare.count)
 
 
-def _read_parquet(path: Path) -> Any:
-    try:
-        # one file, not a data set: folder names must not become columns
-        with pa.parquet.ParquetFile(path) as file:
-            return file.read()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DataError(
-            f"{path.name} cannot be read as Parquet: {reason}; the file may be damaged, write it again"
-        ) from None
-
-
 def _check_columns(file: str, names: list[str], label: str) -> None:
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
@@ -105,11 +134,9 @@ def _check_columns(file: str, names: list[str], label: str) -> None:
                 "(pandas: index=False), or name it"
             )
     if label not in names:
-        lowered = {name.strip().lower(): name for name in names}
-        near = [lowered[match] for match in difflib.get_close_matches(label.strip().lower(), lowered, n=3)]
-        hint = f"the nearest is {', '.join(map(repr, near))}" if near else f"it has {_some(names)}"
         raise DataError(
-            f"{file} has no label column {label!r} ({hint}): rename it, or say which column names the class"
+            f"{file} has no label column {label!r} ({nearest(label, names)}): rename it, "
+            "or say which column names the class"
         )
     if len(names) < 2:
         raise DataError(
@@ -152,7 +179,3 @@ def _first_not_number(values: list[Any]) -> tuple[int, object]:
 
 def _not_utf8(file: str) -> str:
     return f"{file} is not UTF-8 text: save it as CSV in UTF-8"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -6,7 +6,6 @@ its calls are stepped together, `block` at a time (`learning.stacked`).
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -18,10 +17,12 @@ from ipfl.data import Task
 from ipfl.data.exams import exams
 from ipfl.data.tasks import Split
 from ipfl.engines.base import Progress
-from ipfl.engines.judging import Judge, JudgingBatch
+from ipfl.engines.judging import Judge
 from ipfl.engines.model_check import check_model, reason
 from ipfl.engines.models import Models
 from ipfl.engines.resources import decide
+from ipfl.engines.sheets import JudgingBatch
+from ipfl.engines.spreading import spread
 from ipfl.engines.training import Trainer, TrainingBatch
 from ipfl.errors import ConfigError, EngineError
 from ipfl.learning import ModelFactory, Stack
@@ -105,32 +106,13 @@ class InProcessEngine:
 
         threads_before = torch.get_num_threads()
         try:
-            self._spread(
-                [(partial(self._train, training, rows), len(rows)) for rows in training.blocks], tell
-            )
+            pieces = [(partial(self._train, training, rows), len(rows)) for rows in training.blocks]
+            spread(self.workers, pieces, tell)
             self._evaluate(judging, tell)
         finally:
             torch.set_num_threads(threads_before)
         trained, judged = iter(training.replies()), iter(judging.replies())
         return [next(trained) if isinstance(job, TrainJob) else next(judged) for job in jobs]
-
-    def _spread(self, pieces: Sequence[tuple[Callable[[], None], int]], tell: Callable[[int], None]) -> None:
-        """Do all pieces on this engine's workers; each says how many jobs it finishes."""
-        if self.workers == 1 or len(pieces) == 1:
-            torch.set_num_threads(1)
-            for work, count in pieces:
-                work()
-                tell(count)
-            return
-        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            waiting = [(pool.submit(work), count) for work, count in pieces]
-            try:
-                for future, count in waiting:
-                    future.result()
-                    tell(count)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
 
     def _train(self, batch: TrainingBatch, rows: list[int]) -> None:
         try:
@@ -143,13 +125,13 @@ class InProcessEngine:
                     raise self._failed(batch.jobs[row], alone) from alone
             raise self._failed(batch.jobs[rows[0]], error) from error
 
-    def _evaluate(self, batch: JudgingBatch, tell: Callable[[int], None]) -> None:
+    def _evaluate(self, batch: JudgingBatch[Split], tell: Callable[[int], None]) -> None:
         """Portion by portion; jobs count as done with the last of them."""
         if not batch.jobs:
             return
         try:
             for portion in batch.portions():
-                self._spread([(piece, 0) for piece in batch.pieces(portion)], tell)
+                spread(self.workers, [(piece, 0) for piece in batch.pieces(portion)], tell)
                 batch.collect(portion)
         except Exception as error:
             for job in batch.jobs:

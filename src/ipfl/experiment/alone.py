@@ -36,6 +36,8 @@ def alone_key(config: Config, task_fingerprint: str, federation: Federation, blo
     conducts = [participant.conduct for participant in federation.participants]
     digest.update(f"{task_fingerprint} {config.model} {config.seed} {conducts}".encode())
     digest.update(f" {config.engine.device} {block}".encode())
+    if config.language is not None:  # its learning rate goes down over the rounds of the run
+        digest.update(f" {config.language.model_dump_json()} {config.rounds}".encode())
     for array in (theta_0, buffers_0):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

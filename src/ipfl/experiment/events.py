@@ -10,6 +10,13 @@ from ipfl.types import Participant
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """Something that takes a while before the run can start; `text` says what."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """Everything is set up; `first_round` > 0 when the run is resumed."""
 
@@ -44,5 +51,5 @@ class RunFinished:
     folder: Path
 
 
-Event = RunStarted | JobsDone | RoundDone | RunFinished
+Event = Preparing | RunStarted | JobsDone | RoundDone | RunFinished
 Watcher = Callable[[Event], None]

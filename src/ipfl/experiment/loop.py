@@ -6,7 +6,7 @@ ends with the same bytes as an uninterrupted one (times aside).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 
@@ -17,18 +17,19 @@ from ipfl.config import Config
 from ipfl.data import Task
 from ipfl.data.counts import partition_table
 from ipfl.data.exams import SPLITS
+from ipfl.data.instructions import InstructionTask
 from ipfl.errors import CheckpointError, RunFolderError
 from ipfl.experiment import folder as run_files
 from ipfl.experiment.alone import alone_round
 from ipfl.experiment.checkpoint import Checkpoint, drop_old, read_checkpoint, write_checkpoint
 from ipfl.experiment.driving import drive
-from ipfl.experiment.events import JobsDone, RoundDone, RunFinished, RunStarted, Watcher
+from ipfl.experiment.events import JobsDone, Preparing, RoundDone, RunFinished, RunStarted, Watcher
 from ipfl.experiment.folder import GrowingFiles
+from ipfl.experiment.modules import ModelFactory
 from ipfl.experiment.records import edge_rows, ledger_rows, round_line, summarise
-from ipfl.experiment.setup import ModelFactory, Setup, set_up
+from ipfl.experiment.setup import Setup, set_up
 from ipfl.experiment.take_home import write_take_home
 from ipfl.experiment.withdrawal import WithoutThoseAway, nobody_away, train_alone, withdrawals
-from ipfl.learning import initialised, model_factory
 from ipfl.plugins import described
 from ipfl.run_folder import (
     EDGE_COLUMNS,
@@ -46,7 +47,7 @@ from ipfl.types import EvaluateJob, EvaluateReply, Job, RoundRecord, State
 def run(
     config: Config,
     *,
-    task: Task | None = None,
+    task: Task | InstructionTask | None = None,
     model: ModelFactory | None = None,
     out: str | Path | None = None,
     force: bool = False,
@@ -66,17 +67,17 @@ def run(
     """
     if out is not None:
         run_files.check_vacant(Path(out), force)
-    setup = set_up(config, task, model)
+    setup = set_up(config, task, model, _teller(watch))
     folder = Path(out) if out is not None else run_files.next_free_folder(Path("runs"), setup.config.task)
     with run_files.held(folder):
         run_files.create(folder, setup.config.to_toml(), setup.environment)
-        return _go(setup, GrowingFiles(folder, None), folder, None, model, watch)
+        return _go(setup, GrowingFiles(folder, None), folder, None, watch)
 
 
 def resume(
     folder: str | Path,
     *,
-    task: Task | None = None,
+    task: Task | InstructionTask | None = None,
     model: ModelFactory | None = None,
     watch: Watcher | None = None,
 ) -> Run:
@@ -106,9 +107,9 @@ def resume(
             f"{folder} was run on data given in Python: call ipfl.resume(folder, task=...) with it"
         )
     check_same_plugins(started)
-    setup = set_up(started.config, task, model)
-    for name in ("torch", "numpy"):
-        before, now = started.environment[name], setup.environment[name]
+    setup = set_up(started.config, task, model, _teller(watch))
+    for name in ("torch", "numpy", *(["transformers", "peft"] if setup.config.language else [])):
+        before, now = started.environment.get(name), setup.environment[name]
         if before != now:
             raise CheckpointError(
                 f"{folder} was begun with {name} {before} and this is {now}: results would differ; install {before}"
@@ -122,7 +123,11 @@ def resume(
         checkpoint = read_checkpoint(started.path, setup.digest)
         files = GrowingFiles(started.path, checkpoint.marks if checkpoint else None)
         drop_old(started.path)
-        return _go(setup, files, started.path, checkpoint, model, watch)
+        return _go(setup, files, started.path, checkpoint, watch)
+
+
+def _teller(watch: Watcher | None) -> Callable[[str], None] | None:
+    return None if watch is None else lambda text: watch(Preparing(text))
 
 
 def check_same_plugins(started: Run) -> None:
@@ -145,7 +150,6 @@ def _go(
     files: GrowingFiles,
     folder: Path,
     checkpoint: Checkpoint | None,
-    model: ModelFactory | None,
     watch: Watcher | None,
 ) -> Run:
     """Run the rounds that are left, then write what a finished run has."""
@@ -168,9 +172,7 @@ def _go(
         write_checkpoint(folder, Checkpoint(state, alone, files.marks(), setup.digest, away_until))
         tell(event)
     finished = load_run(folder)
-    config, task = setup.config, setup.task
-    factory = model or model_factory(config.model, task.input_shape, len(task.class_names))
-    write_take_home(finished, setup.participants, state, lambda: initialised(factory, config.seed))
+    write_take_home(finished, setup.participants, state, setup.place)
     write_json(folder / "summary.json", summarise(finished, setup.participants))
     tell(RunFinished(folder))
     return load_run(folder)
@@ -199,7 +201,7 @@ def _one_round(
             [next_state.buffers[index], next_alone.buffers[index]],
             SPLITS,
         )
-        for index in range(len(next_state.params))
+        for index in range(len(next_state.params) if _is_judged(setup.config, round_index) else 0)
     ]
     evaluations = {
         reply.participant: reply for reply in setup.engine.run(jobs) if isinstance(reply, EvaluateReply)
@@ -210,6 +212,11 @@ def _one_round(
         "market": record.market_seconds,
     }
     return next_state, next_alone, record, evaluations, seconds
+
+
+def _is_judged(config: Config, round_index: int) -> bool:
+    """Whether models are judged after this round; after the last one they always are."""
+    return (round_index + 1) % config.evaluation.every == 0 or round_index + 1 == config.rounds
 
 
 def _write_round(

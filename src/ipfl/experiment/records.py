@@ -13,6 +13,8 @@ from ipfl.run_folder import OPERATOR, Run
 from ipfl.types import EvaluateReply, Participant, RoundRecord
 
 Line = dict[str, Any]
+MEASURES = ("loss", "loss_alone", "choice", "choice_alone")
+"""Of the last round, beside the accuracies; `choice` in runs of language models only."""
 TOLERANCE = 1e-9
 """Money below this share of the market's scale counts as zero."""
 
@@ -145,6 +147,7 @@ def summarise(run: Run, participants: Sequence[Participant]) -> Line:
                 "conduct": participant.conduct,
                 "accuracy": last[index]["accuracy"],
                 "accuracy_alone": last[index]["accuracy_alone"],
+                **{key: last[index][key] for key in MEASURES if key in last[index]},
                 **chosen_rounds(history),
                 **sums,
                 "imports": sum(entry["imports"] for entry in history),
@@ -247,6 +250,8 @@ def _measured(evaluation: EvaluateReply | None) -> Line:
             measured[f"accuracy{model}" + ("" if split == "test" else f"_{split}")] = found
         test = SPLITS.index("test")
         measured[f"loss{model}"] = None if evaluation is None else _finite(evaluation.loss[row, test])
+        if evaluation is not None and evaluation.choice is not None:
+            measured[f"choice{model}"] = _finite(evaluation.choice[row, test])
     return measured
 
 

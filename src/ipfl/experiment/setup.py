@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from ipfl.config import Config
-from ipfl.data import Task, load_task, model_of_task
-from ipfl.engines import Engine, InProcessEngine
+from ipfl.config import Config, LanguageConfig
+from ipfl.data import Task
+from ipfl.data.any_task import is_language
+from ipfl.data.instructions import InstructionTask
+from ipfl.engines import Engine
 from ipfl.errors import ConfigError
 from ipfl.experiment.alone import alone_key
 from ipfl.experiment.checkpoint import run_digest
-from ipfl.learning import choose_model, model_factory
+from ipfl.experiment.language import adapter_workplace
+from ipfl.experiment.modules import ModelFactory, module_workplace
+from ipfl.experiment.workplace import Workplace
 from ipfl.methods import Federation, Local, Method, build_method, find_method, hyper_parameters
 from ipfl.participants import participant, read_participants, resolve_rows
 from ipfl.plugins import described, load_installed
 from ipfl.run_folder import OPERATOR
 from ipfl.types import Participant
-
-ModelFactory = Callable[[], nn.Module]
-CUSTOM = "custom"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +33,22 @@ class Setup:
     """A run ready to start. `config` is resolved: explicit participants, explicit rules."""
 
     config: Config
-    task: Task
-    engine: Engine
+    place: Workplace
     method: Method
     alone: Method
     participants: tuple[Participant, ...]
     environment: dict[str, Any]
     alone_key: str | None
+
+    @property
+    def task(self) -> Task | InstructionTask:
+        """Every participant's own data."""
+        return self.place.task
+
+    @property
+    def engine(self) -> Engine:
+        """What trains and judges."""
+        return self.place.engine
 
     @property
     def digest(self) -> str:
@@ -62,13 +71,19 @@ def resolve_participants_file(config: Config) -> Config:
     return config.model_copy(update={"participants": type(table)(rows=rows)})
 
 
-def set_up(config: Config, task: Task | None = None, model: ModelFactory | None = None) -> Setup:
+def set_up(
+    config: Config,
+    task: Task | InstructionTask | None = None,
+    model: ModelFactory | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Setup:
     """Load data, describe participants, build engine and method.
 
     Args:
       config: as read from TOML or built in Python.
       task: data of one's own instead of config.task.
       model: a function that builds a module of one's own instead of config.model.
+      tell: hears, in words, of what takes long (loading a base model, say).
     Raises:
       ConfigError, DataError, EngineError: before anything is trained or written.
     """
@@ -79,13 +94,10 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
     if config.data is not None:  # the run folder must find it again from any working directory
         config = config.model_copy(update={"data": str(Path(config.data).absolute())})
     own_task = task is not None
-    task = task or load_task(config)
-    if model is None and config.model == CUSTOM:
-        raise ConfigError(
-            "this run trains a model of its own: call ipfl.run(..., model=...) or ipfl.resume(..., model=...) in Python"
-        )
-    of_task = None if own_task else model_of_task(config)
-    name = CUSTOM if model else choose_model(config.model, task.input_shape, of_task)
+    place = _workplace(config, task, model, tell)
+    task, engine = place.task, place.engine
+    if isinstance(task, InstructionTask) and config.language is None:
+        config = config.model_copy(update={"language": LanguageConfig()})
     rows = resolve_rows(
         config,
         [entry.participant_id for entry in task.participants],
@@ -95,25 +107,12 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
         raise ConfigError(
             f"a participant may not be called {OPERATOR!r}: that is the account that pays subsidies"
         )
-    factory = model or model_factory(name, task.input_shape, len(task.class_names))
-    engine = InProcessEngine(
-        task,
-        factory,
-        config.training,
-        config.seed,
-        config.engine.workers,
-        config.evaluation.common_examples_max,
-        block=config.engine.block,
-        device=config.engine.device,
-        memory_gb=config.engine.memory_gb,
-    )
     participants = tuple(
         participant(row, int(count)) for row, count in zip(rows, engine.num_examples, strict=True)
     )
     theta_0, buffers_0 = engine.initial()
-    own_validation = all(entry.validation is not None for entry in task.participants)
     federation = Federation(
-        participants, theta_0, buffers_0, config.market, config.seed, own_validation=own_validation
+        participants, theta_0, buffers_0, config.market, config.seed, own_validation=place.own_validation
     )
     _ = federation.bids  # refuses what no bid can be, before anything is written
     method = build_method(config.method, federation, config.methods.get(config.method, {}))
@@ -121,7 +120,7 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
     config = config.model_copy(
         update={
             "task": task.name,
-            "model": name,
+            "model": place.model,
             "methods": _settings_in_force(config.method, method),
             "participants": type(config.participants)(rows=rows),
             "market": config.market.model_copy(
@@ -141,17 +140,34 @@ def set_up(config: Config, task: Task | None = None, model: ModelFactory | None 
         "task": task.name,
         "own_task": own_task,
         "task_fingerprint": task.fingerprint(),
-        "model": name,
+        "model": place.model,
         "num_params": len(theta_0),
         "plugins": described(),
-        "run_digest": run_digest(config.to_toml(), task.fingerprint(), theta_0, buffers_0),
-        "input_shape": list(task.input_shape),
+        "run_digest": run_digest(config.to_toml(), place.fingerprint, theta_0, buffers_0),
         "class_names": list(task.class_names),
+        **place.details,
     }
     alone = Local(federation)
-    fingerprint = environment["task_fingerprint"]
-    key = None if model else alone_key(config, str(fingerprint), federation, engine.block)
-    return Setup(config, task, engine, method, alone, participants, environment, key)
+    key = None if model else alone_key(config, place.fingerprint, federation, engine.block)
+    return Setup(config, place, method, alone, participants, environment, key)
+
+
+def _workplace(
+    config: Config,
+    task: Task | InstructionTask | None,
+    model: ModelFactory | None,
+    tell: Callable[[str], None] | None,
+) -> Workplace:
+    """Torch modules or adapters of a language model, as data and configuration say."""
+    if isinstance(task, InstructionTask) or (task is None and is_language(config)):
+        if model is not None:
+            raise ConfigError("a run of language models trains adapters: give no model of your own")
+        return adapter_workplace(config, task if isinstance(task, InstructionTask) else None, tell)
+    if config.language is not None:
+        raise ConfigError(
+            "the configuration has a table [language], but the task given holds no instructions: take it out"
+        )
+    return module_workplace(config, task, model)
 
 
 def _settings_in_force(name: str, method: Method) -> dict[str, dict[str, Any]]:

@@ -9,35 +9,35 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from ipfl.config import Config
 from ipfl.errors import RunFolderError
-from ipfl.learning import FlatModel, ModelFactory, model_factory
+from ipfl.experiment.language import check_participant, load_adapted_model
+from ipfl.experiment.modules import CUSTOM
+from ipfl.experiment.workplace import Workplace
+from ipfl.learning import model_factory
 from ipfl.run_folder import Run, load_run, write_bytes, write_text
 from ipfl.types import Participant, State
 
 STATEMENT_COLUMNS = ("round_index", "side", "with", "num_examples", "distance", "amount", "balance")
 
 
-def write_take_home(
-    run: Run, participants: tuple[Participant, ...], state: State, factory: ModelFactory
-) -> None:
-    """Write participants/<id>/ for everybody: model.safetensors, card.md, statement.csv."""
-    model = FlatModel(factory())
+def write_take_home(run: Run, participants: tuple[Participant, ...], state: State, place: Workplace) -> None:
+    """Write participants/<id>/ for everybody: the files of its model, card.md, statement.csv."""
     for index, participant in enumerate(participants):
         folder = run.path / "participants" / participant.participant_id
-        model.load(state.params[index], state.buffers[index])
-        write_bytes(folder / "model.safetensors", save(model.state_dict()))
+        for name, content in place.files(state.params[index], state.buffers[index]).items():
+            write_bytes(folder / name, content)
         write_text(folder / "statement.csv", _statement(run, participant.participant_id))
-        write_text(folder / "card.md", _card(run, index, participant))
+        write_text(folder / "card.md", _card(run, index, participant, place))
 
 
 def load_model(
     run: "Run | str | Path", participant_id: str, module: Callable[[], nn.Module] | None = None
 ) -> nn.Module:
-    """The model that a participant took home, ready to use (in evaluation mode).
+    """The model that a participant took home, ready to use (in evaluation mode); of language models a PEFT model.
 
     Args:
       run: a run, or the path of its folder.
@@ -48,10 +48,10 @@ def load_model(
     """
     if not isinstance(run, Run):
         run = load_run(run)
-    if participant_id not in run.participant_ids:
-        raise RunFolderError(
-            f"run {run.path} has no participant {participant_id!r}; it has {', '.join(run.participant_ids)}"
-        )
+    check_participant(run, participant_id)
+    if run.config.language is not None:
+        adapted: nn.Module = load_adapted_model(run, participant_id)[0]
+        return adapted
     environment = run.environment
     lacking = [name for name in ("model", "input_shape", "class_names") if name not in environment]
     if lacking:
@@ -59,7 +59,7 @@ def load_model(
             f"{run.path / 'environment.json'} has no {lacking[0]!r}: restore it or run again"
         )
     if module is None:
-        if environment["model"] == "custom":
+        if environment["model"] == CUSTOM:
             raise RunFolderError(
                 f"run {run.path} trained a model of its own: give load_model(..., module=...)"
             )
@@ -122,7 +122,7 @@ def _statement(run: Run, name: str) -> str:
     return buffer.getvalue()
 
 
-def _card(run: Run, index: int, participant: Participant) -> str:
+def _card(run: Run, index: int, participant: Participant, place: Workplace) -> str:
     """A model card in plain words."""
     name = participant.participant_id
     history = [line["participants"][index] for line in run.rounds]
@@ -137,6 +137,10 @@ def _card(run: Run, index: int, participant: Participant) -> str:
         for key in ("gain", "cost", "paid", "received", "utility")
     }
     config: Config = run.config
+    accuracy = "accuracy" if config.language is None else "exact match"
+    more = "".join(f"| {key} | {value} |\n" for key, value in place.card.items())
+    if config.language is not None:
+        more += f"| loss per response token, with the market and alone | {_two(last)} |\n"
     return f"""# Model of {name}
 
 | | |
@@ -144,10 +148,10 @@ def _card(run: Run, index: int, participant: Participant) -> str:
 | task | {config.task} |
 | model | {run.environment["model"]}, {run.environment["num_params"]:,} parameters |
 | method | {config.method}, {len(run.rounds)} rounds, seed {config.seed} |
-| own training examples | {participant.num_examples} |
+{more}| own training examples | {participant.num_examples} |
 | kind, conduct | {participant.kind.value}, {participant.conduct} |
-| accuracy on its own test examples | {_share(last["accuracy"])} |
-| accuracy of training alone, same steps and seed | {_share(last["accuracy_alone"])} |
+| {accuracy} on its own test examples | {_share(last["accuracy"])} |
+| {accuracy} of training alone, same steps and seed | {_share(last["accuracy_alone"])} |
 | bought model updates from | {sellers} |
 | gain, over all rounds | {money["gain"]:.6f} |
 | cost of serving buyers | {money["cost"]:.6f} |
@@ -157,6 +161,11 @@ def _card(run: Run, index: int, participant: Participant) -> str:
 
 Load it with `ipfl.load_model(run_folder, "{name}")`. The bill, trade by trade, is in statement.csv.
 """
+
+
+def _two(last: dict[str, Any]) -> str:
+    found = [last[name] for name in ("loss", "loss_alone")]
+    return ", ".join("not measured" if value is None else f"{value:.4f}" for value in found)
 
 
 def _share(value: float | None) -> str:

@@ -41,7 +41,8 @@ def load_config(
     """The configuration of a preset or a TOML file, with changes: what `ipfl run` runs.
 
     Args:
-      preset_or_file: a preset's name or a file; None means `digits`, or `own-data` where `data` is given.
+      preset_or_file: a preset's name or a file; None means `digits`, or, where `data` is given, `own-instructions`
+        if the folder holds instructions, else `own-data`.
       settings: changes as on the command line, "rounds=10" or "market.rule=paper".
       data: a folder of one's own data, instead of the task named.
       seed: instead of the seed named.
@@ -51,7 +52,7 @@ def load_config(
     >>> load_config("digits", ["rounds=3"]).rounds
     3
     """
-    name = str(preset_or_file or ("own-data" if data is not None else "digits"))
+    name = str(preset_or_file or ("digits" if data is None else preset_of(Path(data))))
     if name in preset_names():
         where, tables = f"preset {name}", parse_toml(preset_text(name), f"preset {name}")
     elif name.endswith(".toml") or Path(name).exists():
@@ -68,6 +69,34 @@ def load_config(
     if seed is not None:
         tables["seed"] = seed
     return Config.from_mapping(tables, where)
+
+
+def preset_of(folder: Path) -> str:
+    """The preset that suits a folder of one's own data: `own-instructions` if it holds instructions, else `own-data`.
+
+    It holds instructions if it has a .jsonl file, or a .parquet file with the columns instruction and response (or
+    output). What else may be wrong with it is for others to say.
+    """
+    try:
+        files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    except OSError:
+        return "own-data"
+    instructions = any(
+        path.suffix.lower() == ".jsonl" or (path.suffix.lower() == ".parquet" and _has_instructions(path))
+        for path in files
+    )
+    return "own-instructions" if instructions else "own-data"
+
+
+def _has_instructions(path: Path) -> bool:
+    import pyarrow as pa  # takes a moment: only where there is such a file
+    import pyarrow.parquet
+
+    try:
+        names = set(pa.parquet.read_schema(path).names)
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+    return "instruction" in names and bool(names & {"response", "output"})
 
 
 def _drop_shares(tables: dict[str, Any]) -> None:

@@ -53,11 +53,15 @@ class EvaluateJob:
 
 @dataclass(frozen=True, eq=False)
 class EvaluateReply:
-    """Mean cross-entropy and accuracy in [0, 1] of each model on each split; NaN where there is no such split."""
+    """Mean cross-entropy and accuracy in [0, 1] of each model on each split; NaN where there is no such split.
+
+    `choice` (language models): how often the right answer is the likeliest of those that a row offers.
+    """
 
     participant: int
     loss: Float[np.ndarray, "k s"]
     accuracy: Float[np.ndarray, "k s"]
+    choice: Float[np.ndarray, "k s"] | None = None
 
 
 @dataclass(frozen=True)

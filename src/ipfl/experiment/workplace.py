@@ -1,0 +1,40 @@
+"""What a run works on and with: data, engine, and the files that hold a participant's model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from ipfl.data import Task
+from ipfl.data.instructions import InstructionTask
+from ipfl.engines import AdapterEngine, InProcessEngine
+
+Files = dict[str, bytes]
+"""Names and contents."""
+
+
+@dataclass(frozen=True, eq=False)
+class Workplace:
+    """Everything that differs between kinds of model.
+
+    Attributes:
+      task: every participant's own data.
+      engine: trains and judges.
+      model: the name of what is trained.
+      own_validation: everybody has validation examples of its own.
+      fingerprint: of the data, and of the base model if there is one.
+      files: the files that hold a model, from its params and buffers.
+      details: what environment.json says besides.
+      card: rows of every model card besides, name and value.
+    """
+
+    task: Task | InstructionTask
+    engine: InProcessEngine | AdapterEngine
+    model: str
+    own_validation: bool
+    fingerprint: str
+    files: Callable[[Float32[np.ndarray, "p"], Float32[np.ndarray, "b"]], Files]
+    details: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Language models: one frozen base, and participants' LoRA adapters as rows of one flat matrix."""
