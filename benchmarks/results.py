@@ -43,6 +43,9 @@ SECTIONS = {
         f"reproduce fig4 --seeds 0-2 --methods ipfl,fedavg,pfedgraph --attacks {ATTACKS}",
     ),
     "fig5": Section("kinds", "fig5.md", "reproduce fig5 --seeds 0-2"),
+    "assistants-methods": Section(
+        "assistants", "comparison.md", "compare assistants --methods all --seeds 0-2"
+    ),
     "table2": Section("liars", "table2.md", "reproduce table2 --seeds 0-4"),
 }
 

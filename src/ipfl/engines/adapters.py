@@ -54,8 +54,7 @@ class AdapterEngine:
             [len(participant.train) for participant in task.participants], dtype=np.int64
         )
         self.device = base.device
-        small = sum(parameter.numel() for parameter in base.model.parameters()) <= SMALL_BASE
-        self.block = min(config.engine.block or (GROUP if small else 1), len(self._ids))
+        self.block = min(config.engine.block or _group_size(base, language), len(self._ids))
         self.workers = _workers(config.engine.workers, self.device)
         self.layout, self._theta_0 = lay_out(base.model, language, config.seed)
         adapters = Adapters(base.model, self.layout)
@@ -140,6 +139,15 @@ class AdapterEngine:
                 'or take language.quant = "8bit"'
             )
         return EngineError(f"{what} failed in the base model or its data: {reason(error)}")
+
+
+def _group_size(base: Base, language: LanguageConfig) -> int:
+    """How many participants go through the base together unless the configuration says.
+
+    One alone where its batch fills the device, and where the base rounds by what stands in a batch (8 bits).
+    """
+    small = sum(parameter.numel() for parameter in base.model.parameters()) <= SMALL_BASE
+    return GROUP if small and language.quant != "8bit" else 1
 
 
 def _workers(asked: int, device: torch.device) -> int:

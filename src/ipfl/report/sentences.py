@@ -18,7 +18,14 @@ class Point:
 
 def points(facts: Verdict) -> tuple[Point, ...]:
     """The verdict as sentences."""
-    always = (_progress(facts), _accuracy(facts), *_protocols(facts), _rationality(facts), _money(facts))
+    always = (
+        _progress(facts),
+        _accuracy(facts),
+        *_losses(facts),
+        *_protocols(facts),
+        _rationality(facts),
+        _money(facts),
+    )
     return (*always, _attack(facts)) if facts.attackers else always
 
 
@@ -37,11 +44,14 @@ def _accuracy(facts: Verdict) -> Point:
     if not counted:
         sentence = "No honest participant that buys has an accuracy yet."
         return Point("accuracy", "neutral", "Better off than alone", "–", sentence)
-    parts = [f"{len(facts.better)} of {counted} honest buyers are more accurate than alone"]
+    more = "answer right more often" if facts.answers else "are more accurate"
+    parts = [f"{len(facts.better)} of {counted} honest buyers {more} than alone"]
     if facts.equal:
-        parts.append(f"{len(facts.equal)} as accurate")
+        parts.append(f"{len(facts.equal)} {'as often' if facts.answers else 'as accurate'}")
     if facts.worse:
-        parts.append(f"{len(facts.worse)} less accurate ({names(facts.worse)})")
+        parts.append(
+            f"{len(facts.worse)} {'less often' if facts.answers else 'less accurate'} ({names(facts.worse)})"
+        )
     sentence = ", ".join(parts)
     if facts.mean_accuracy is not None and facts.mean_accuracy_alone is not None:
         sentence += f"; on average {facts.mean_accuracy:.1%} against {facts.mean_accuracy_alone:.1%}"
@@ -50,14 +60,36 @@ def _accuracy(facts: Verdict) -> Point:
     return Point("accuracy", tone, "Better off than alone", figure, f"{sentence}.")
 
 
+def _losses(facts: Verdict) -> tuple[Point, ...]:
+    """Of language models, whose loss says more than how often all of an answer is right."""
+    if not facts.answers or not facts.losses:
+        return ()
+    lower = sum(loss < alone for loss, alone in facts.losses)
+    higher = sum(loss > alone for loss, alone in facts.losses)
+    mean, mean_alone = (total(column) / len(facts.losses) for column in zip(*facts.losses, strict=True))
+    sentence = (
+        f"The loss per token of held-out answers is lower than alone for {lower} of {len(facts.losses)} honest buyers; "
+        f"on average {mean:.3f} against {mean_alone:.3f}."
+    )
+    tone = "good" if lower > higher else "bad" if higher else "neutral"
+    return (Point("loss", tone, "Lower loss than alone", f"{lower} of {len(facts.losses)}", sentence),)
+
+
 PROTOCOLS = {
     "held_out": "own test examples, in the round that own validation examples chose",
     "paper": "one common test set weighted by own classes, in the best round on it (the paper's protocol)",
 }
 
 
+PROTOCOLS_OF_ANSWERS = {
+    "held_out": "own test rows, in the round that own validation rows chose",
+    "paper": "own test rows, in the best round on these very rows (the paper's way)",
+}
+
+
 def _protocols(facts: Verdict) -> tuple[Point, ...]:
     """Mean accuracies of a finished run when the round is chosen, by both protocols."""
+    meanings = PROTOCOLS_OF_ANSWERS if facts.answers else PROTOCOLS
     known = {
         name: means
         for name, means in (facts.protocols or {}).items()
@@ -66,7 +98,7 @@ def _protocols(facts: Verdict) -> tuple[Point, ...]:
     if not known:
         return ()
     parts = [
-        f"{means['mean_accuracy']:.1%} against {means['mean_accuracy_alone']:.1%} alone on {PROTOCOLS[name]}"
+        f"{means['mean_accuracy']:.1%} against {means['mean_accuracy_alone']:.1%} alone on {meanings[name]}"
         for name, means in known.items()
     ]
     figure = ", ".join(f"{means['mean_accuracy']:.1%}" for means in known.values())

@@ -43,7 +43,8 @@ class Verdict:
 
     `buyers` are the honest participants that buy (traders and buyers). `better`, `equal` and `worse`
     split those of them whose accuracy is known by their accuracy against training alone. `protocols` are the
-    summary's, in a finished run.
+    summary's, in a finished run. `answers`: it is a run of language models, whose accuracy is exact match; `losses`
+    are the honest buyers' last losses, with the market and alone.
     """
 
     finished: bool
@@ -65,6 +66,8 @@ class Verdict:
     attackers: tuple[Sales, ...]
     num_trades: int
     protocols: dict[str, dict[str, float | None]] | None = None
+    answers: bool = False
+    losses: tuple[tuple[float, float], ...] = ()
 
     @property
     def balanced(self) -> bool:
@@ -95,6 +98,8 @@ def participant_table(run: Run) -> list[dict[str, Any]]:
             "export_cost": row.export_cost,
             "accuracy": _last_known(mine, "accuracy"),
             "accuracy_alone": _last_known(mine, "accuracy_alone"),
+            "loss": _last_known(mine, "loss"),
+            "loss_alone": _last_known(mine, "loss_alone"),
         }
         for key in SUMMED:
             record[key] = total([entry[key] for entry in mine if entry.get(key) is not None])
@@ -137,6 +142,12 @@ def verdict(run: Run) -> Verdict:
         attackers=tuple(_sales(run, row["id"]) for row in table if row["kind"] == "attacker"),
         num_trades=len(run.edges),
         protocols=run.summary.get("protocols") if run.summary else None,
+        answers=run.config.language is not None,
+        losses=tuple(
+            (row["loss"], row["loss_alone"])
+            for row in buying
+            if row["loss"] is not None and row["loss_alone"] is not None
+        ),
     )
 
 

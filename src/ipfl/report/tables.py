@@ -34,6 +34,7 @@ _HEADINGS = {
     "received": ("received", "rec'd"),
     "utility": ("utility", "utility"),
 }
+_LOSSES = {"loss": ("loss", "loss"), "loss_alone": ("loss alone", "alone")}
 _STYLES = {"good": "green", "bad": "red", "neutral": "bold"}
 _MARKS = {"good": "✓", "bad": "!", "neutral": "·"}
 
@@ -43,7 +44,8 @@ def render_tables(run: Run, console: "Console") -> None:
     run = settled(run)
     wide = console.width >= WIDE
     console.print()
-    console.print(participants_table(participant_table(run), wide=wide))
+    language = run.config.language is not None
+    console.print(participants_table(participant_table(run), wide=wide, losses=language and wide))
     if run.rounds:
         console.print()
         last = run.rounds[-1]["round_index"]
@@ -51,10 +53,13 @@ def render_tables(run: Run, console: "Console") -> None:
     console.print(verdict_text(verdict(run), console.encoding))
 
 
-def participants_table(rows: list[dict[str, Any]], *, wide: bool = True) -> "Table":
-    """One row per participant; money is the total over all rounds, in gain units."""
+def participants_table(rows: list[dict[str, Any]], *, wide: bool = True, losses: bool = False) -> "Table":
+    """One row per participant; money is the total over all rounds, in gain units. `losses` stand after accuracy."""
     table = _table("Participants", "money in gain units, over all rounds", wide)
-    for key, headings in _HEADINGS.items():
+    columns = list(_HEADINGS.items())
+    if losses:
+        columns[5:5] = _LOSSES.items()
+    for key, headings in columns:
         text = key in ("id", "kind")
         table.add_column(
             headings[0 if wide else 1],
@@ -72,6 +77,7 @@ def participants_table(rows: list[dict[str, Any]], *, wide: bool = True) -> "Tab
             "–" if row["num_examples"] is None else f"{row['num_examples']:,}",
             _accuracy(row["accuracy"], row["accuracy_alone"]),
             _percent(row["accuracy_alone"]),
+            *(_loss(row[key]) for key in (_LOSSES if losses else ())),
             *(_money(row[key], decimals) for key in _MONEY),
         )
     if len(rows) > NUM_PARTICIPANTS_SHOWN:
@@ -176,6 +182,10 @@ def _plain(name: str) -> "Text":
     from rich.text import Text
 
     return Text(name)
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _accuracy(accuracy: float | None, alone: float | None) -> "Text":

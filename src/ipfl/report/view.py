@@ -1,5 +1,6 @@
 """What the page's template shows without any script: heading, verdict, bill, how the run was made."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ipfl.methods.registry import WITH_A_MARKET
@@ -19,6 +20,8 @@ COLUMNS = (
     ("imports", "bought", False),
     ("exports", "sold", False),
 )
+LOSSES = (("loss", "loss", False), ("loss_alone", "loss alone", False))
+"""After the accuracies, in runs of language models."""
 
 _RULES = {"paper": "marginal", "lean": "critical", "truthful": "vcg", "subsidised": "vcg-subsidised"}
 _PRICING = {
@@ -35,7 +38,10 @@ _PRICING = {
 def view(run: Run, facts: Verdict, table: list[dict[str, Any]]) -> dict[str, Any]:
     """The template's variables."""
     decimals = num_decimals([row[key] for row in table for key in MONEY])
-    rows = [{"id": row["id"], "kind": row["kind"], "cells": _cells(row, decimals)} for row in table]
+    losses = LOSSES if facts.answers else ()
+    rows = [
+        {"id": row["id"], "kind": row["kind"], "cells": _cells(row, decimals, len(losses))} for row in table
+    ]
     examples = sum(row["num_examples"] or 0 for row in table)
     sums = [fixed(total([row[key] for row in table]), decimals) for key in MONEY]
     counts = [f"{sum(row[key] for row in table):,}" for key in COUNTS]
@@ -45,9 +51,10 @@ def view(run: Run, facts: Verdict, table: list[dict[str, Any]]) -> dict[str, Any
         "points": points(facts),
         "pricing": _pricing(run),
         "rounds_done": facts.rounds_done,
-        "columns": COLUMNS,
+        "columns": (*_named(COLUMNS[:5], facts), *losses, *COLUMNS[5:]),
+        "measure": "Exact match" if facts.answers else "Accuracy",
         "rows": rows,
-        "totals": [f"{examples:,}", "", "", *sums, *counts],
+        "totals": [f"{examples:,}", "", "", *([""] * len(losses)), *sums, *counts],
         "refusals": refusals(run),
         "environment": [(key, value) for key, value in run.environment.items() if value is not None],
         "config": run.config.to_toml(),
@@ -77,7 +84,13 @@ def fixed(value: float | None, decimals: int) -> str:
     return f"−{text}" if value < 0 and any(digit in "123456789" for digit in text) else text
 
 
-def _cells(row: dict[str, Any], decimals: int) -> list[tuple[str, float | None]]:
+def _named(columns: Sequence[tuple[str, str, bool]], facts: Verdict) -> list[tuple[str, str, bool]]:
+    """Accuracy by its name: of language models it is exact match."""
+    renamed = {"accuracy": "exact match"} if facts.answers else {}
+    return [(key, renamed.get(key, label), text) for key, label, text in columns]
+
+
+def _cells(row: dict[str, Any], decimals: int, num_losses: int) -> list[tuple[str, float | None]]:
     """Text and value of every column after id and kind."""
     shares = [
         ("–" if row[key] is None else f"{row[key]:.1%}", row[key]) for key in ("accuracy", "accuracy_alone")
@@ -85,6 +98,7 @@ def _cells(row: dict[str, Any], decimals: int) -> list[tuple[str, float | None]]
     return [
         (fixed(row["num_examples"], 0), row["num_examples"]),
         *shares,
+        *((fixed(row[key], 3), row[key]) for key, *_ in LOSSES[:num_losses]),
         *((fixed(row[key], decimals), row[key]) for key in MONEY),
         *((f"{row[key]:,}", row[key]) for key in COUNTS),
     ]

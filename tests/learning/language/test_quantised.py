@@ -15,8 +15,10 @@ pytest.importorskip("bitsandbytes")
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("quant", "kind"), [("8bit", "Linear8bitLt"), ("4bit", "Linear4bit")])
-def test_adapters_of_a_quantised_base_are_trained_together_as_alone(quant, kind):
+@pytest.mark.parametrize(
+    ("quant", "kind", "apart"), [("8bit", "Linear8bitLt", 0.3), ("4bit", "Linear4bit", 1e-3)]
+)
+def test_adapters_of_a_quantised_base_are_trained_together_as_alone(quant, kind, apart):
     language = tiny_language.language(quant=quant)
     base = load_base(language, torch.device("cpu"))
     layout, _ = lay_out(base.model, language, 0)
@@ -30,5 +32,6 @@ def test_adapters_of_a_quantised_base_are_trained_together_as_alone(quant, kind)
         one = before[row : row + 1].clone()
         adapt(base, adapters, one, own[row : row + 1], TRAINING, language, LR, nothing)
         assert (theta[row] - before[row]).norm() > 1e-3
-        # an 8-bit base rounds inputs by the largest of the batch, so what stands beside a row matters a little
-        assert (theta[row] - one[0]).norm() < 0.1 * (one[0] - before[row]).norm()
+        # an 8-bit base rounds in half precision by what stands in the batch, and AdamW makes much of small gradients;
+        # so the engine stacks nobody there unless it is asked to
+        assert (theta[row] - one[0]).norm() <= apart * (one[0] - before[row]).norm()
