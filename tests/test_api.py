@@ -11,6 +11,10 @@ from ipfl import market
 
 NAMES = [
     "Config",
+    "Instruction",
+    "InstructionData",
+    "InstructionTask",
+    "Instructions",
     "ParticipantData",
     "Run",
     "Split",
@@ -23,7 +27,7 @@ NAMES = [
     "run",
     "write_page",
 ]
-HEAVY = ("torch", "sklearn", "numba", "pyarrow", "scipy", "jinja2")
+HEAVY = ("torch", "sklearn", "numba", "pyarrow", "scipy", "jinja2", "transformers", "peft")
 
 
 def loaded(code: str) -> set[str]:
@@ -51,6 +55,10 @@ def test_import_is_light():
 
 def test_configuration_is_light():
     assert loaded("import ipfl; ipfl.Config()") == set()
+
+
+def test_experiments_load_what_language_models_need_only_for_them():
+    assert not loaded("from ipfl.experiment import run, set_up") & {"transformers", "peft"}
 
 
 def test_the_market_does_without_torch():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ipfl.config import Config
     from ipfl.data import ParticipantData, Split, Task, load_folder
+    from ipfl.data.instructions import Instruction, InstructionData, Instructions, InstructionTask
     from ipfl.experiment import load_model, resume, run
     from ipfl.presets import load_config
     from ipfl.report import write_page
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Config": "ipfl.config",
+    "Instruction": "ipfl.data.instructions",
+    "InstructionData": "ipfl.data.instructions",
+    "InstructionTask": "ipfl.data.instructions",
+    "Instructions": "ipfl.data.instructions",
     "ParticipantData": "ipfl.data",
     "Run": "ipfl.run_folder",
     "Split": "ipfl.data",
@@ -33,6 +38,10 @@ _HOMES = {
 
 __all__ = [
     "Config",
+    "Instruction",
+    "InstructionData",
+    "InstructionTask",
+    "Instructions",
     "ParticipantData",
     "Run",
     "Split",

@@ -73,8 +73,8 @@ def task(
         entry = TaskEntry(
             name, description, lambda settings, folder, seed: read(seed), num_participants, model
         )
-        _registering("task", CATALOGUE, name)(entry)
-        TASKS[name] = description
+        _registering("task", TASKS, name)(description)
+        CATALOGUE[name] = entry
         return read
 
     return register

@@ -11,6 +11,7 @@ import click
 
 from ipfl.cli.main import INTERRUPTED
 from ipfl.cli.plugin_option import plugin_option
+from ipfl.presets import preset_of
 
 if TYPE_CHECKING:
     from ipfl.comparison.pool import Progress, Watcher
@@ -200,7 +201,7 @@ def telling_how_to_go_on() -> "Iterator[Watcher]":
 
 def _name(preset_or_file: str | None, data: Path | None) -> str:
     """A folder's name for what is compared."""
-    name = Path(preset_or_file).stem if preset_or_file else "own-data" if data is not None else "digits"
+    name = Path(preset_or_file).stem if preset_or_file else "digits" if data is None else preset_of(data)
     return (
         "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip(".")
         or "runs"

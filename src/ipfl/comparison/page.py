@@ -17,6 +17,7 @@ from typing import Any
 from ipfl.comparison.statistics import Estimate, Figures, estimates, mean_curve
 from ipfl.comparison.study import Results
 from ipfl.comparison.tables import LEGEND, Column, Row, cells, number, used
+from ipfl.presets import preset_of
 from ipfl.report.page import embedded
 from ipfl.run_folder import write_text
 
@@ -225,7 +226,7 @@ def _facts(results: Results) -> list[str]:
 def _environment(results: Results) -> list[tuple[str, Any]]:
     kept = ("ipfl", "python", "numpy", "torch", "platform", "device", "task", "model", "num_params")
     settings = ", ".join(results.grid.settings) or None
-    base = results.grid.base or ("own-data" if results.grid.data else "digits")
+    base = results.grid.base or ("digits" if results.grid.data is None else preset_of(Path(results.grid.data)))
     return [
         ("preset or file", base),
         ("settings", settings),
