@@ -11,6 +11,7 @@ import pytest
 
 import ipfl
 from ipfl import plugins
+from ipfl.cli.main import entry as command_line
 from ipfl.conduct import CONDUCTS
 from ipfl.data.catalogue import CATALOGUE, TASKS
 from ipfl.data.partition import KINDS
@@ -33,9 +34,12 @@ def as_before(monkeypatch):
         registry.update(content)
 
 
+QUICK = ["training.steps=3", "participants.count=4", "model=mlp", "engine.block=1"]
+SET_QUICK = [part for setting in QUICK for part in ("--set", setting)]
+
+
 def small(*settings):
-    quick = ["rounds=2", "training.steps=3", "participants.count=4", "model=mlp"]
-    return ipfl.load_config("paper", [*quick, *settings])
+    return ipfl.load_config("paper", ["rounds=2", *QUICK, *settings])
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
@@ -146,25 +150,23 @@ def test_a_run_is_resumed_with_the_plug_in_it_was_begun_with(tmp_path, monkeypat
 
 def test_on_the_command_line(tmp_path):
     command = [sys.executable, "-m", "ipfl", "run", "paper", "--plugin", str(EXAMPLES / "median_method.py")]
-    settings = ["--set", "method=median", "--set", "rounds=1", "--out", str(tmp_path / "run"), "--json"]
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=True)
+    settings = ["--set", "method=median", "--set", "rounds=1", *SET_QUICK]
+    done = subprocess.run(
+        [*command, *settings, "--out", str(tmp_path / "run"), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
     assert json.loads(done.stdout)["method"] == "median"
 
 
-def test_a_comparison_has_its_processes_load_the_same(tmp_path):
+def test_a_comparison_has_its_processes_load_the_same(tmp_path, monkeypatch, capsys):
+    """The run itself is made in another process, which finds the method only if it loads the file."""
     out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "ipfl",
-        "compare",
-        "paper",
-        "--plugin",
-        str(EXAMPLES / "median_method.py"),
-    ]
-    settings = ["--methods", "median,local", "--seeds", "0", "--set", "rounds=1", "--out", str(out), "--json"]
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=True)
-    assert [row["method"] for row in json.loads(done.stdout)["methods"]] == ["median", "local"]
+    command = ["ipfl", "compare", "paper", "--plugin", str(EXAMPLES / "median_method.py"), "--workers", "1"]
+    settings = ["--methods", "median,local", "--seeds", "0", "--set", "rounds=1", *SET_QUICK]
+    monkeypatch.setattr(sys, "argv", [*command, *settings, "--out", str(out), "--json"])
+    command_line()
+    rows = json.loads(capsys.readouterr().out)["methods"]
+    assert [row["method"] for row in rows] == ["median", "local"]
     plugged = ipfl.load_run(out / "runs" / "paper" / "median" / "seed-0").environment["plugins"]
     assert list(plugged) == ["median_method.py"]
 

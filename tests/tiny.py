@@ -27,6 +27,7 @@ from ipfl.types import (
 
 FEATURES = 3
 KINDS = ("trader", "trader", "buyer", "seller", "attacker")
+ENGINE_TOGETHER = {"workers": 2}
 
 
 def rows(kinds: Sequence[str] = KINDS, valuation: float = 400.0) -> list[dict[str, Any]]:
@@ -45,14 +46,18 @@ def rows(kinds: Sequence[str] = KINDS, valuation: float = 400.0) -> list[dict[st
 
 
 def config(kinds: Sequence[str] = KINDS, **changes: Any) -> Config:
-    """Three rounds of three steps; change what you like by keyword."""
+    """Three rounds of three steps; change what you like by keyword.
+
+    Participants are trained one after another: stepping them together begins with tracing a step, which takes longer
+    than these runs do. ENGINE_TOGETHER asks for that.
+    """
     tables: dict[str, Any] = {
         "rounds": 3,
         "task": "tiny",
         "participants": rows(kinds),
         "training": {"steps": 3, "batch_size": 8, "lr": 0.05},
         "market": {"lam": 0.5, "eta": 2.0, "rule": "paper"},
-        "engine": {"workers": 2},
+        "engine": {"workers": 2, "block": 1},
     }
     return Config.from_mapping(tables | changes)
 

@@ -43,8 +43,10 @@ def tables(tmp_path):
 
 @pytest.fixture
 def quick():
-    """Settings that make a run of one's own tables quick."""
-    return ["--set", "rounds=2", "--set", "training.steps=2", "--set", "market.rule=paper"]
+    """Settings that make a run of one's own tables quick; tracing a step for several participants takes longest."""
+    return [
+        "--set", "rounds=2", "--set", "training.steps=2", "--set", "market.rule=paper", "--set", "engine.block=1",
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -8,18 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
 
 import pytest
 
-from ipfl.cli import compare as command
+from ipfl.cli.main import entry
+from ipfl.comparison import pool
 from ipfl.comparison.grid import Grid, Variant, claim
 from ipfl.comparison.pool import Progress
+from ipfl.comparison.worker import attempt
 from ipfl.run_folder import load_run
 
 COLUMNS = (
     "method,seeds,accuracy,accuracy_ci,accuracy_held_out,utility,utility_ci,better_off,worst_off,seconds"
 )
-QUICK = ["--set", "rounds=2", "--set", "training.steps=2", "--set", "market.rule=paper", "--workers", "1"]
+QUICK = [
+    "--set", "rounds=4", "--set", "training.steps=2", "--set", "market.rule=paper", "--set", "engine.block=1",
+    "--workers", "1",
+]  # fmt: skip
 
 
 def rows_of(path):
@@ -28,14 +34,39 @@ def rows_of(path):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
+class Here(pool._Worker):
+    """A worker of the pool without a process of its own: what it is given is done at once."""
+
+    def __init__(self, cell):
+        self.pipe, self._end = Pipe()
+        self.give(cell)
+
+    def give(self, cell):
+        self.cell = cell
+        self._end.send(attempt(cell.config.to_toml(), cell.folder, self._tell))
+
+    def _tell(self, rounds):
+        self._end.send(("round", rounds))
+
+    def end(self):
+        self.pipe.close()
+        self._end.close()
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(pool, "_Worker", Here)
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     """Two methods on two seeds, run once by the real command; look at it, do not touch it."""
     out = tmp_path_factory.mktemp("compare") / "out"
     arguments = ["compare", "hospitals", "--methods", "ipfl,local", "--seeds", "0-1", *QUICK]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["ipfl", *arguments])
-        command.compare.main(standalone_mode=False, args=[*arguments[1:], "--out", str(out), "--quiet"])
+        patch.setattr(pool, "_Worker", Here)
+        patch.setattr(sys, "argv", ["ipfl", *arguments, "--out", str(out), "--quiet"])
+        entry()
     return out, arguments
 
 
@@ -62,6 +93,7 @@ def test_it_leaves_a_table_a_page_and_every_run(compared):
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("here")
 def test_the_same_command_keeps_what_is_there_and_more_may_be_asked_for(ipfl_command, compared, tmp_path):
     out, arguments = compared
     before = (out / "comparison.csv").read_bytes()
@@ -81,6 +113,7 @@ def test_the_same_command_keeps_what_is_there_and_more_may_be_asked_for(ipfl_com
     assert (out / "comparison.csv").read_bytes() == before
 
 
+@pytest.mark.usefixtures("here")
 def test_a_failed_run_costs_itself_alone(ipfl_command, tmp_path):
     settings = tuple(setting for setting in QUICK[:-2] if setting != "--set")
     claim(
@@ -156,9 +189,11 @@ def test_reproduce_without_matplotlib_runs_nothing(ipfl_command, monkeypatch, tm
     assert not (tmp_path / "comparisons").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_reproduce_draws_its_figure(ipfl_command, tmp_path):
     small = ["--partition", "cluster", "--methods", "ipfl,local", "--seeds", "0", "--workers", "1"]
     small += ["--set", "rounds=1", "--set", "training.steps=1", "--set", "participants.count=3"]
+    small += ["--set", "engine.block=1"]
     done = ipfl_command("reproduce", "fig2", *small)
     assert done.code == 0, done.err
     folder = tmp_path / "comparisons" / "basic-cluster"
@@ -186,7 +221,7 @@ def test_ctrl_c_says_how_to_go_on(ipfl_command, monkeypatch, tables):
     )
 
 
-def test_killed_in_the_middle_it_goes_on_as_if_nothing_had_been(compared, tmp_path):
+def test_killed_in_the_middle_it_goes_on_as_if_nothing_had_been(ipfl_command, here, compared, tmp_path):
     """SIGKILL of the parent once a run is done and another has begun; its children end with it."""
     out, arguments = compared
     start = [sys.executable, "-c", "from ipfl.cli.main import entry; entry()", *arguments, "--out", "cut"]
@@ -195,11 +230,16 @@ def test_killed_in_the_middle_it_goes_on_as_if_nothing_had_been(compared, tmp_pa
         start, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quick
     )
     runs, deadline = tmp_path / "cut" / "runs" / "hospitals", time.monotonic() + 120
-    while not (list(runs.glob("*/*/summary.json")) and len(list(runs.glob("*/*/config.toml"))) > 1):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.002)
-    children = children_of(process.pid)
+
+    def wait_until(reached):
+        while not reached():
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+
+    wait_until(lambda: list(runs.glob("*/*")))
+    children = children_of(process.pid)  # asked for beforehand: there are a few tenths of a second
+    wait_until(lambda: list(runs.glob("*/*/summary.json")) and len(list(runs.glob("*/*/config.toml"))) > 1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert children
@@ -207,9 +247,9 @@ def test_killed_in_the_middle_it_goes_on_as_if_nothing_had_been(compared, tmp_pa
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert len(list(runs.glob("*/*/summary.json"))) < 4, "it was done before it was killed"
-    again = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, env=quick, check=False)
-    assert again.returncode == 0, again.stderr
-    assert ": kept" in again.stderr
+    again = ipfl_command(*arguments, "--out", "cut")
+    assert again.code == 0, again.err
+    assert ": kept" in again.err
     assert rows_of(tmp_path / "cut" / "comparison.csv") == rows_of(out / "comparison.csv")
 
 

@@ -696,13 +696,13 @@ def test_audit_of_a_run_looks_at_every_round(ipfl, folder: Path) -> None:
     first, second = json.loads(out)["markets"]
     assert (first["round_index"], second["round_index"]) == (0, 1)
     assert [row["participant_id"] for row in second["participants"]] == ["north", "south", "archive"]
-    report = audit(NORTH, DISTANCE, 0.2)
+    report = audit(NORTH, DISTANCE, 0.2, regrets=["valuation"])
     assert [row["valuation_regret"] for row in first["participants"]] == report.valuation_regret.tolist()
     code, out, _ = ipfl("audit", "run", "--regrets", "cost")
     assert code == 0
     for said in ("2 rounds", "(Worst: round", "(In every round.)", "The recorded payments are those"):
         assert said in flat(out)
-    assert ipfl("audit", "run", "--quiet")[0] == 0
+    assert ipfl("audit", "run", "--regrets", "none", "--quiet")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def bad(done, message, code=2):
     ("arguments", "message"),
     [
         (["digitts"], "there is no preset or file 'digitts'; did you mean 'digits'?"),
-        (["zzz"], "there is no preset or file 'zzz'; presets: digits, cifar10"),
+        (["zzz"], "there is no preset or file 'zzz'; presets: digits, assistants"),
         (["absent.toml"], "cannot read configuration absent.toml: No such file or directory"),
         (["."], "cannot read configuration .: Is a directory"),
         (["own-data"], "a folder of your own is named by data = FOLDER (ipfl run --data FOLDER)"),

@@ -10,7 +10,10 @@ from ipfl.config import Config
 from ipfl.presets import load_config
 from ipfl.run_folder import load_run
 
-SETTINGS = ["rounds=2", "training.steps=1", "participants.count=3", "engine.workers=1", "market.rule=paper"]
+SETTINGS = [
+    "rounds=2", "training.steps=1", "participants.count=3", "engine.workers=1", "engine.block=1",
+    "market.rule=paper",
+]  # fmt: skip
 
 
 def text(*more):

@@ -1,11 +1,13 @@
 """Laws of rounding shares to counts that the stock can serve."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ipfl.data.apportion import apportion, quotas, ration, size_served
+from tried import tried
 
 
 @given(
@@ -25,8 +27,7 @@ def markets(draw):
     return shares / shares.sum(axis=1, keepdims=True), stock
 
 
-@settings(max_examples=300, deadline=None)
-@given(markets())
+@tried(markets(), times=100, in_full=1000, how=settings(deadline=None))
 def test_quotas_keep_within_stock_shares_and_two_classes(market):
     shares, stock = market
     counts = quotas(shares, stock)
@@ -75,10 +76,11 @@ def test_shares_that_the_stock_serves_are_left_alone():
     assert np.allclose(ration(shares, np.array([100, 100]), 10), shares)
 
 
-def test_where_moving_single_examples_fails_the_size_gives_way_by_one_at_most():
+@pytest.mark.parametrize("times", [800, pytest.param(10_000, id="in-full", marks=pytest.mark.slow)])
+def test_where_moving_single_examples_fails_the_size_gives_way_by_one_at_most(times):
     rng = np.random.default_rng(0)
     short = set()
-    for _ in range(3000):
+    for _ in range(times):
         shares = rng.dirichlet(np.ones(4), size=3)
         stock = rng.integers(1, 12, 4)
         short.add(int(size_served(shares, stock)) - int(quotas(shares, stock)[0].sum()))

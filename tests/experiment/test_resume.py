@@ -111,13 +111,20 @@ def count_of_writes(out):
 WAYS = ("whole", "torn", "disk full")
 
 
-@pytest.mark.parametrize("ways", [WAYS, *(pytest.param((way,), marks=pytest.mark.slow) for way in WAYS)])
-def test_interrupted_at_every_write(tmp_path, uninterrupted, ways):
-    points = count_of_writes(tmp_path / "count")
-    assert points > 30
+@pytest.mark.parametrize(
+    ("every", "ways"),
+    [
+        pytest.param(3, WAYS, id="third"),  # files and folders are written in turn: an odd step meets both
+        *(pytest.param(1, (way,), id=way.replace(" ", "-"), marks=pytest.mark.slow) for way in WAYS),
+    ],
+)
+def test_interrupted_at_every_write(tmp_path, uninterrupted, every, ways):
+    count = count_of_writes(tmp_path / "count")
+    assert count > 30
+    points = range(1, count + 1, every)
     begun = 0
-    for point in range(1, points + 1):
-        out, how = tmp_path / f"run-{point}", ways[point % len(ways)]
+    for turn, point in enumerate(points):
+        out, how = tmp_path / f"run-{point}", ways[turn % len(ways)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "fsync", cut_at(point, how))
             with pytest.raises(RunFolderError if how == "disk full" else PowerCut) as stop:
@@ -133,14 +140,15 @@ def test_interrupted_at_every_write(tmp_path, uninterrupted, ways):
                 go_on(out)
             result = start(out, force=True)
         assert tiny.contents(result.path) == uninterrupted, f"interrupted at write {point}"
-    assert begun > points / 2
+    assert begun > len(points) / 2
 
 
 def test_interrupted_while_being_replaced(tmp_path, uninterrupted):
     """--force over an old run, cut off at every write of its beginning: still a folder that --force replaces."""
+    old = ipfl.run(tiny.config(KINDS, rounds=1, seed=9), task=TASK, out=tmp_path / "old")
     for point in range(1, 12):
         out = tmp_path / f"run-{point}"
-        ipfl.run(tiny.config(KINDS, rounds=1, seed=9), task=TASK, out=out)
+        shutil.copytree(old.path, out)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "fsync", cut_at(point, WAYS[point % 2]))
             with pytest.raises(PowerCut):
@@ -168,6 +176,17 @@ def test_interrupted_again_and_again(tmp_path, uninterrupted):
 
 
 # ---------------------------------------------------------------- what resume does
+
+
+def test_a_run_whose_participants_are_stepped_together_goes_on_too(tmp_path):
+    config = tiny.config(KINDS, rounds=2, engine=tiny.ENGINE_TOGETHER)
+    whole = ipfl.run(config, task=TASK, out=tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", cut_at(count_of_writes(tmp_path / "count") // 2, "torn"))
+        with pytest.raises(PowerCut):
+            ipfl.run(config, task=TASK, out=tmp_path / "half")
+    assert len(ipfl.load_run(tmp_path / "half").rounds) == 1
+    assert tiny.contents(go_on(tmp_path / "half").path) == tiny.contents(whole.path)
 
 
 def test_it_goes_on_from_the_last_finished_round(halfway, uninterrupted):
@@ -293,10 +312,13 @@ def checkpoints(out):
     return sorted((out / "checkpoints").iterdir())
 
 
-def test_every_damaged_byte_of_a_checkpoint_is_noticed(halfway):
+@pytest.mark.parametrize(
+    ("anywhere", "every"), [(12, 74), pytest.param(250, 3, id="in-full", marks=pytest.mark.slow)]
+)
+def test_every_damaged_byte_of_a_checkpoint_is_noticed(halfway, anywhere, every):
     (path,) = checkpoints(halfway)
     whole = path.read_bytes()
-    places = np.random.default_rng(0).integers(0, len(whole), 25).tolist() + list(range(8, 1000, 37))
+    places = np.random.default_rng(0).integers(0, len(whole), anywhere).tolist() + list(range(8, 1000, every))
     for place in places:
         damaged = bytearray(whole)
         damaged[place] ^= 1

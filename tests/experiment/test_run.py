@@ -236,16 +236,26 @@ def test_the_same_twice_is_the_same(finished, tmp_path):
     assert tiny.contents(again.path) == tiny.contents(finished.path)
 
 
-@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 4), (3, 2), (0, 1)])
-def test_workers_and_torch_threads_change_nothing(finished, tmp_path, workers, threads):
+@pytest.fixture(scope="module")
+def stepped_together(tmp_path_factory):
+    config = tiny.config(engine=tiny.ENGINE_TOGETHER)
+    return ipfl.run(config, task=tiny.task(), out=tmp_path_factory.mktemp("together") / "run")
+
+
+@pytest.mark.parametrize(
+    ("block", "workers", "threads"), [(1, 1, 4), (1, 3, 2), (0, 1, 1), (0, 1, 4), (0, 3, 2), (0, 0, 1)]
+)
+def test_workers_and_torch_threads_change_nothing(request, tmp_path, block, workers, threads):
+    expected = request.getfixturevalue("finished" if block == 1 else "stepped_together")
+    config = tiny.config(engine={"workers": workers, "block": block})
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        again = ipfl.run(tiny.config(engine={"workers": workers}), task=tiny.task(), out=tmp_path / "again")
+        again = ipfl.run(config, task=tiny.task(), out=tmp_path / "again")
     finally:
         torch.set_num_threads(before)
     for name in ("rounds.jsonl", "edges.csv", "ledger.csv", "summary.json"):
-        assert tiny.contents(again.path)[name] == tiny.contents(finished.path)[name]
+        assert tiny.contents(again.path)[name] == tiny.contents(expected.path)[name]
 
 
 def test_another_seed_is_another_run(finished, tmp_path):

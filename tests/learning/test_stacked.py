@@ -11,7 +11,17 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ipfl.config import TrainingConfig
-from ipfl.learning import FlatModel, Stack, batch_lengths, batch_plan, block_plan, examine, train, train_stack
+from ipfl.learning import (
+    FlatModel,
+    Stack,
+    architectures,
+    batch_lengths,
+    batch_plan,
+    block_plan,
+    examine,
+    train,
+    train_stack,
+)
 from ipfl.learning.architectures import lstm, resnet20, simple_cnn
 from ipfl.learning.models import cnn, mlp
 
@@ -33,6 +43,12 @@ def with_frozen_part(shape, classes):
     module = mlp(shape, classes)
     module[1].requires_grad_(False)
     return module
+
+
+def resnet8(shape, classes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(architectures, "RESNET_BLOCKS", 1)
+        return resnet20(shape, classes)
 
 
 class LooksAtValues(nn.Module):
@@ -113,7 +129,9 @@ def together(c, width):
     theta, buffers = c.theta.clone(), c.buffers.clone()
     plan = block_plan(c.plans, [len(y) for y in c.y], width, torch.float64)
     stack = Stack(c.module)
+    stack.check(theta[0], buffers[0], c.x[0], c.y[0])  # as engines do, for the first step to be traced
     loss = train_stack(stack, theta, buffers, torch.cat(c.x), torch.cat(c.y), plan, c.training, *pulls(c))
+    assert all(isinstance(step, GraphModule) for step in stack._steps.values())
     return theta, buffers, loss
 
 
@@ -123,11 +141,13 @@ CASES = {
     "frozen": (with_frozen_part, (6,), (5, 9), 4, 5),
     "simple_cnn": (simple_cnn, (3, 16, 16), (5, 12), 8, 8),
     "batch_norm": (with_batch_norm, (6,), (11, 11, 11), 8, None),  # equal batches of 8 and 3
+    "resnet8": (resnet8, (3, 8, 8), (12, 12), 6, None),
     "resnet20": (resnet20, (3, 8, 8), (12, 12), 8, None),
 }
+SLOW = {"resnet20": pytest.mark.slow}  # it takes seconds to be traced; resnet8 has all that it has, once
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in CASES])
 def test_together_equals_one_after_another(name):
     build, shape, sizes, batch_size, width = CASES[name]
     c = case(build, shape, sizes, batch_size)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ipfl.errors import BidError
 from ipfl.market import Bids, audit, regret
 from market.oracles import LAW, RULE_PAIRS, SEEDS, Market, markets, random_market
+from tried import tried
 
 PAIRS = st.sampled_from(RULE_PAIRS)
 
@@ -18,8 +19,7 @@ def bare_audit(market, pair, **options):
     return audit(market.bids, market.distance, market.lam, *pair, **{"regrets": (), **options})
 
 
-@settings(LAW, max_examples=60)
-@given(markets(), PAIRS)
+@tried(markets(), PAIRS, times=30, in_full=150, how=LAW)
 def test_money_adds_up_to_the_last_unit_and_nobody_is_worse_off(market, pair):
     report = bare_audit(market, pair)
     assert report.imbalance == 0.0

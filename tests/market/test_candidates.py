@@ -5,7 +5,6 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import coo_array, csc_array, csr_array
 
@@ -23,6 +22,7 @@ from market.oracles import (
     markets,
     random_market,
 )
+from tried import tried
 
 PAIRS = st.sampled_from(RULE_PAIRS)
 VECTORS = ("gains", "costs", "frictions", "paid", "received", "utilities", "surpluses")
@@ -55,8 +55,7 @@ def assert_equal(sparse, dense, scale):
         np.testing.assert_array_equal(found, expected)
 
 
-@settings(LAW, max_examples=80)
-@given(markets(), PAIRS, st.integers(1, 4))
+@tried(markets(), PAIRS, st.integers(1, 4), times=40, in_full=200, how=LAW)
 def test_with_everybody_on_offer_it_is_the_dense_market(market, pair, block):
     with mock.patch.object(candidates, "BLOCK_BUYERS", block):
         sparse = clear(market.bids, everybody(market), market.lam, *pair)
@@ -72,8 +71,7 @@ def test_of_a_market_large_enough_for_compiled_code_and_threads_too(pair, curves
     assert_equal(sparse, market.clear(*pair), market.scale)
 
 
-@settings(COSTLY, max_examples=60)
-@given(SEEDS, st.integers(2, 7), PAIRS, st.floats(0, 1))
+@tried(SEEDS, st.integers(2, 7), PAIRS, st.floats(0, 1), times=20, in_full=120, how=COSTLY)
 def test_each_buyer_does_its_best_among_its_candidates(seed, m, pair, share):
     """A buyer's set is the one of the market of its candidates alone; under the exact rule, that of brute force."""
     market = random_market(seed, m, "mixed")
@@ -111,8 +109,7 @@ def test_what_is_stored_of_oneself_is_not_read(value):
     assert_equal(clear(market.bids, csr_array(own), market.lam), market.clear(), market.scale)
 
 
-@settings(LAW, max_examples=60)
-@given(SEEDS, st.integers(2, 7), PAIRS)
+@tried(SEEDS, st.integers(2, 7), PAIRS, times=20, in_full=120, how=LAW)
 def test_by_the_truth_it_is_judged_as_a_dense_market_is(seed, m, pair):
     market = random_market(seed, m, "mixed")
     reported = market.reporting(0, export_cost=market.bids.export_cost[0] / 2, num_examples=3)

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from ipfl.errors import BidError, InvariantError
 from ipfl.market import Bids, clear, clearing, well_being
 from market.oracles import LAW, RULE_PAIRS, SEEDS, Market, markets, random_market
+from tried import tried
 
 PAIRS = st.sampled_from(RULE_PAIRS)
 MONEY = ("payments", "charges", "gains", "costs", "frictions", "paid", "received", "utilities", "surpluses")
 TOTALS = ("welfare", "objective", "subsidy")
 
 
-@settings(LAW, max_examples=100)
-@given(markets(), PAIRS)
+@tried(markets(), PAIRS, times=50, in_full=300, how=LAW)
 def test_nobody_who_tells_the_truth_is_worse_off_than_alone(market, pair):
     outcome = market.clear(*pair)
     assert outcome.utilities.min(initial=0.0) >= -1e-9 * market.scale
@@ -31,8 +31,7 @@ def test_nobody_who_tells_the_truth_is_worse_off_than_alone(market, pair):
     assert (outcome.payments[~bought] == 0).all()
 
 
-@settings(LAW, max_examples=100)
-@given(markets(), PAIRS)
+@tried(markets(), PAIRS, times=50, in_full=300, how=LAW)
 def test_outcome_adds_up_by_its_definitions(market, pair):
     outcome = market.clear(*pair)
     m, N, level = len(market.bids), market.bids.num_examples, 1e-12 * market.scale
@@ -56,8 +55,7 @@ def test_outcome_adds_up_by_its_definitions(market, pair):
     assert (outcome.allocation_rule, outcome.payment_rule) == pair
 
 
-@settings(LAW, max_examples=100)
-@given(markets(), PAIRS)
+@tried(markets(), PAIRS, times=50, in_full=300, how=LAW)
 def test_money_in_is_money_out(market, pair):
     """To the last unit: without a subsidy every amount paid is the amount received, bit for bit."""
     outcome = market.clear(*pair)
@@ -71,8 +69,7 @@ def test_money_in_is_money_out(market, pair):
         assert outcome.subsidy == 0.0
 
 
-@settings(LAW, max_examples=60)
-@given(SEEDS, st.integers(2, 8), PAIRS, st.randoms(use_true_random=False))
+@tried(SEEDS, st.integers(2, 8), PAIRS, st.randoms(use_true_random=False), times=30, in_full=150, how=LAW)
 def test_permuting_participants_permutes_the_outcome(seed, m, pair, random):
     market = random_market(seed, m, "mixed")
     order = random.sample(range(m), m)
@@ -87,8 +84,7 @@ def test_permuting_participants_permutes_the_outcome(seed, m, pair, random):
         assert getattr(after, field) == pytest.approx(getattr(before, field), abs=1e-9 * market.scale)
 
 
-@settings(LAW, max_examples=60)
-@given(markets(), PAIRS, st.integers(-30, 30))
+@tried(markets(), PAIRS, st.integers(-30, 30), times=30, in_full=150, how=LAW)
 def test_counting_money_in_a_unit_of_a_power_of_two_changes_nothing_at_all(market, pair, power):
     """K by a^2, c and lam by a: money by a. Powers of two make every step of it exact, ties included."""
     a = 2.0**power
@@ -105,8 +101,7 @@ def test_counting_money_in_a_unit_of_a_power_of_two_changes_nothing_at_all(marke
         assert getattr(after, field) == pytest.approx(a * getattr(before, field), rel=1e-12, abs=1e-300)
 
 
-@settings(LAW, max_examples=40)
-@given(SEEDS, st.integers(2, 7), PAIRS, st.floats(1e-6, 1e6))
+@tried(SEEDS, st.integers(2, 7), PAIRS, st.floats(1e-6, 1e6), times=20, in_full=100, how=LAW)
 def test_scaling_money_by_any_number_scales_the_outcome(seed, m, pair, a):
     market = random_market(seed, m, "mixed")
     bids = dataclasses.replace(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipfl.market import Bids, audit, well_being
@@ -11,6 +10,7 @@ from ipfl.market.exact import Effort
 from ipfl.market.regret import Case
 from ipfl.market.rules import Rule
 from market.oracles import COSTLY, RULE_PAIRS, SEEDS, Market, highest_winning_reports, markets, random_market
+from tried import tried
 
 TRUTHFUL = [pair for pair in RULE_PAIRS if pair[1] != "marginal"]
 MARGINAL = [pair for pair in RULE_PAIRS if pair[1] == "marginal"]
@@ -71,13 +71,15 @@ def test_a_tie_lost_is_not_regretted_where_the_winner_earns_nothing(pair):
     assert cost_audit(two_sellers(second=0.467123), pair).truthful_on_cost
 
 
-@settings(COSTLY, max_examples=40)
-@given(
+@tried(
     st.one_of(
         markets(max_size=5),
         st.builds(random_market, SEEDS, st.integers(2, 7), st.sampled_from([None, "mixed"])),
     ),
     st.sampled_from(TRUTHFUL),
+    times=16,
+    in_full=80,
+    how=COSTLY,
 )
 def test_no_seller_gains_by_any_lie_on_its_cost(market, pair):
     report = cost_audit(market, pair)
@@ -85,13 +87,15 @@ def test_no_seller_gains_by_any_lie_on_its_cost(market, pair):
     np.testing.assert_array_equal(report.cost_witness, market.bids.export_cost)
 
 
-@settings(COSTLY, max_examples=10)
-@given(
+@tried(
     st.one_of(
         markets(min_size=2, max_size=4),
         st.builds(random_market, SEEDS, st.integers(2, 4), st.sampled_from([None, "mixed"])),
     ),
     st.sampled_from([*MARGINAL, *MARGINAL, *TRUTHFUL]),
+    times=4,
+    in_full=20,
+    how=COSTLY,
 )
 def test_regret_is_at_least_what_a_dense_grid_of_lies_finds_and_its_witness_attains_it(market, pair):
     report = cost_audit(market, pair)

@@ -5,7 +5,6 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipfl.market import Bids, exact
@@ -22,6 +21,7 @@ from market.oracles import (
     random_market,
     set_values,
 )
+from tried import tried
 
 COMPILED, PLAIN = 0, 10**9
 
@@ -36,11 +36,13 @@ def worth(market, buyer, chosen):
     return float(values[(sets == chosen).all(axis=1)][0])
 
 
-@settings(COSTLY, max_examples=100)
-@given(
+@tried(
     st.one_of(
         markets(), st.builds(random_market, SEEDS, st.integers(2, 10), st.sampled_from([None, "mixed"]))
-    )
+    ),
+    times=40,
+    in_full=200,
+    how=COSTLY,
 )
 def test_optimum_equals_brute_force_with_proof(market):
     found = solved(market)
@@ -57,8 +59,9 @@ def test_optimum_equals_brute_force_with_proof(market):
         assert worth(market, buyer, greedy.allocation[buyer]) <= found.values[buyer] + 1e-11 * market.scale
 
 
-@settings(COSTLY, max_examples=100)
-@given(st.builds(random_market, SEEDS, st.integers(2, 9), st.just("mixed")))
+@tried(
+    st.builds(random_market, SEEDS, st.integers(2, 9), st.just("mixed")), times=40, in_full=200, how=COSTLY
+)
 def test_premiums_are_what_the_optimum_loses_without_a_seller(market):
     found = solved(market)
     for buyer in range(len(market.bids)):
@@ -71,8 +74,7 @@ def test_premiums_are_what_the_optimum_loses_without_a_seller(market):
             assert found.premiums[buyer, seller] == pytest.approx(expected, abs=1e-10 * market.scale)
 
 
-@settings(COSTLY, max_examples=60)
-@given(SEEDS, st.integers(3, 9), st.integers(1, 12), st.booleans())
+@tried(SEEDS, st.integers(3, 9), st.integers(1, 12), st.booleans(), times=25, in_full=120, how=COSTLY)
 def test_search_cut_short_still_knows_how_far_it_may_be_from_the_optimum(seed, m, node_limit, with_premiums):
     market = random_market(seed, m, "mixed")
     found = solved(market, with_premiums, node_limit=node_limit)
@@ -123,11 +125,13 @@ def test_better_set_met_while_pricing_a_seller_is_adopted():
     assert adopted > 0
 
 
-@settings(COSTLY, max_examples=40)
-@given(
+@tried(
     st.builds(random_market, SEEDS, st.integers(2, 14), st.sampled_from([None, "built-in"])),
     st.sampled_from([3, 20, 1_000_000]),
     st.booleans(),
+    times=20,
+    in_full=100,
+    how=COSTLY,
 )
 def test_compiled_and_plain_search_are_the_same(market, node_limit, with_premiums):
     plain = solved(market, with_premiums, PLAIN, node_limit=node_limit)
@@ -139,8 +143,9 @@ def test_compiled_and_plain_search_are_the_same(market, node_limit, with_premium
         )
 
 
-@settings(COSTLY, max_examples=40)
-@given(st.builds(random_market, SEEDS, st.integers(2, 8), st.just("built-in")))
+@tried(
+    st.builds(random_market, SEEDS, st.integers(2, 8), st.just("built-in")), times=20, in_full=80, how=COSTLY
+)
 def test_curve_known_only_by_its_gain_is_searched_alike(market):
     """The same curves, but hidden from the search: no code, no closed form of the peak."""
 
@@ -161,8 +166,7 @@ def test_curve_known_only_by_its_gain_is_searched_alike(market):
     np.testing.assert_allclose(known.premiums, unknown.premiums, rtol=0, atol=1e-12 * market.scale)
 
 
-@settings(COSTLY, max_examples=60)
-@given(SEEDS, st.integers(2, 9), st.integers(1, 50))
+@tried(SEEDS, st.integers(2, 9), st.integers(1, 50), times=30, in_full=150, how=COSTLY)
 def test_equal_sizes_are_solved_by_sorting(seed, m, size):
     """One node is enough for a proof."""
     market = random_market(seed, m, "mixed", size=(size, size + 1))

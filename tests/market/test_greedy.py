@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipfl.market import Bids
@@ -22,6 +21,7 @@ from market.oracles import (
     random_market,
     slow_greedy,
 )
+from tried import tried
 
 
 def one_buyer(num_examples, costs, distances=None, lam=0.0, K=36.0, curves=None):
@@ -106,8 +106,7 @@ def test_critical_payment_with_unequal_sizes_worked_by_hand():
     assert outcome.payments[0, 1:] == pytest.approx([6 / math.sqrt(11) - 1.5, 0.5], rel=1e-14)
 
 
-@settings(COSTLY, max_examples=50)
-@given(SEEDS, st.integers(2, 7))
+@tried(SEEDS, st.integers(2, 7), times=25, in_full=100, how=COSTLY)
 def test_graph_is_that_of_the_literal_rule(seed, m):
     market = random_market(seed, m, "mixed")
     found = market.clear("greedy", "marginal")
@@ -117,8 +116,7 @@ def test_graph_is_that_of_the_literal_rule(seed, m):
             assert sorted(taken) == np.flatnonzero(found.allocation[buyer]).tolist()
 
 
-@settings(COSTLY, max_examples=15)
-@given(SEEDS, st.integers(2, 4), st.sampled_from([None, None, "mixed"]))
+@tried(SEEDS, st.integers(2, 4), st.sampled_from([None, None, "mixed"]), times=5, in_full=30, how=COSTLY)
 def test_critical_payment_is_the_highest_report_that_still_wins(seed, m, curves):
     market = random_market(seed, m, curves)
     outcome = market.clear("greedy", "critical")
@@ -129,12 +127,14 @@ def test_critical_payment_is_the_highest_report_that_still_wins(seed, m, curves)
         np.testing.assert_allclose(paid, highest[sold], rtol=0, atol=1e-7 * market.scale)
 
 
-@settings(COSTLY, max_examples=50)
-@given(
+@tried(
     SEEDS,
     st.integers(2, 7),
     st.sampled_from([None, "mixed", *CURVES]),
     st.lists(st.floats(0, 1), min_size=2, max_size=6, unique=True),
+    times=25,
+    in_full=100,
+    how=COSTLY,
 )
 def test_winner_that_asks_for_less_still_wins(seed, m, curves, shares):
     """Monotone in the bid, for every gain curve: what critical payments rest on."""
@@ -147,8 +147,7 @@ def test_winner_that_asks_for_less_still_wins(seed, m, curves, shares):
         assert (cheap >= dear).all()
 
 
-@settings(COSTLY, max_examples=60)
-@given(markets(min_size=2))
+@tried(markets(min_size=2), times=30, in_full=150, how=COSTLY)
 def test_every_seller_bought_adds_at_least_its_price(market):
     found = market.clear("greedy", "marginal")
     for buyer, seller in zip(*np.nonzero(found.allocation), strict=True):
@@ -159,8 +158,7 @@ def test_every_seller_bought_adds_at_least_its_price(market):
         assert added >= market.price(buyer, seller) - 1e-9 * market.scale
 
 
-@settings(COSTLY, max_examples=60)
-@given(SEEDS, st.integers(2, 6), st.integers(1, 300))
+@tried(SEEDS, st.integers(2, 6), st.integers(1, 300), times=30, in_full=150, how=COSTLY)
 def test_equal_sizes_make_greedy_optimal(seed, m, size):
     market = random_market(seed, m, "mixed", size=(size, size + 1))
     greedy, exact = market.clear("greedy", "marginal"), market.clear("exact", "marginal")

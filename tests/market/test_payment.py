@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipfl.market import Bids
 from market.oracles import LAW, SEEDS, Market, is_unique, markets, random_market, vcg_payments
+from tried import tried
 
 
 def three(costs=(0.1, 0.1)):
@@ -58,8 +58,7 @@ def test_subsidised_vcg_worked_by_hand():
     assert outcome.utilities == pytest.approx([1.3, 0.159068, 0.365], abs=1e-6)
 
 
-@settings(LAW, max_examples=60)
-@given(SEEDS, st.integers(2, 7))
+@tried(SEEDS, st.integers(2, 7), times=30, in_full=150, how=LAW)
 def test_vcg_payments_equal_their_definition(seed, m):
     market = random_market(seed, m, "mixed")
     plain, subsidised = market.clear("exact", "vcg"), market.clear("exact", "vcg-subsidised")
@@ -73,8 +72,7 @@ def test_vcg_payments_equal_their_definition(seed, m):
         np.testing.assert_array_equal(subsidised.charges[buyer], costs)
 
 
-@settings(LAW, max_examples=60)
-@given(markets(min_size=2), st.sampled_from(["greedy", "exact"]))
+@tried(markets(min_size=2), st.sampled_from(["greedy", "exact"]), times=30, in_full=150, how=LAW)
 def test_marginal_payments_equal_their_definition(market, allocation):
     outcome = market.clear(allocation, "marginal")
     N = market.bids.num_examples
@@ -85,8 +83,7 @@ def test_marginal_payments_equal_their_definition(market, allocation):
         assert outcome.payments[buyer, seller] == pytest.approx(expected, abs=1e-9 * market.scale)
 
 
-@settings(LAW, max_examples=60)
-@given(SEEDS, st.integers(2, 7))
+@tried(SEEDS, st.integers(2, 7), times=30, in_full=150, how=LAW)
 def test_vcg_never_pays_more_than_marginal_on_the_same_graph(seed, m):
     """W(without j) is at least the value of S without j."""
     market = random_market(seed, m, "mixed")

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from ipfl.errors import BidError
@@ -17,6 +17,7 @@ from ipfl.market import (
     quote,
     quote_range,
 )
+from tried import tried
 
 PAIRS = [*RULES.values(), ("exact", "marginal")]
 rule_pairs = pytest.mark.parametrize("rule", PAIRS, ids="/".join)
@@ -98,8 +99,9 @@ def test_a_buyer_reads_what_each_model_adds() -> None:
 
 
 @rule_pairs
-@given(seed=st.integers(0, 2**32), m=st.integers(0, 7), curves=st.booleans())
-@settings(max_examples=15, deadline=None)
+@tried(
+    st.integers(0, 2**32), st.integers(0, 7), st.booleans(), times=8, in_full=30, how=settings(deadline=None)
+)
 def test_quote_equals_the_clearing_of_the_enlarged_market(
     rule: tuple[str, str], seed: int, m: int, curves: bool
 ) -> None:
@@ -134,8 +136,7 @@ def test_quote_equals_the_clearing_of_the_enlarged_market(
 
 
 @rule_pairs
-@given(seed=st.integers(0, 2**32), m=st.integers(1, 6))
-@settings(max_examples=15, deadline=None)
+@tried(st.integers(0, 2**32), st.integers(1, 6), times=6, in_full=30, how=settings(deadline=None))
 def test_it_sells_below_its_break_even_and_not_above(rule: tuple[str, str], seed: int, m: int) -> None:
     bids, distance = market_of(seed, m)
     size = int(np.random.default_rng(seed + 1).integers(1, 300))
@@ -163,8 +164,13 @@ def test_it_sells_below_its_break_even_and_not_above(rule: tuple[str, str], seed
         assert sale.payment <= sale.break_even_export_cost * (1 + 1e-9) + 1e-9 or rule[1] == "marginal"
 
 
-@given(seed=st.integers(0, 2**32), field=st.sampled_from(["num_examples", "valuation", "export_cost"]))
-@settings(max_examples=15, deadline=None)
+@tried(
+    st.integers(0, 2**32),
+    st.sampled_from(["num_examples", "valuation", "export_cost"]),
+    times=6,
+    in_full=30,
+    how=settings(deadline=None),
+)
 def test_every_row_of_a_range_is_the_quote_of_its_value(seed: int, field: str) -> None:
     bids, distance = market_of(seed, 5)
     newcomer = {"num_examples": 40.0, "valuation": 2000.0, "export_cost": 0.3}

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipfl.market import Bids, audit, well_being
@@ -12,6 +11,7 @@ from ipfl.market.rules import Rule
 from ipfl.market.size_regret import sizes_tried
 from ipfl.types.market import TOTAL_EXAMPLES_MAX
 from market.oracles import COSTLY, RULE_PAIRS, SEEDS, Market, random_market
+from tried import tried
 
 
 def sizes_of(*num_examples):
@@ -33,8 +33,7 @@ def test_sizes_tried_stay_within_what_a_market_may_hold():
     assert max(sizes_of(20, others)) <= 50
 
 
-@settings(COSTLY, max_examples=8)
-@given(SEEDS, st.integers(1, 4), st.sampled_from(RULE_PAIRS))
+@tried(SEEDS, st.integers(1, 4), st.sampled_from(RULE_PAIRS), times=4, in_full=16, how=COSTLY)
 def test_regret_found_is_attained_by_its_witness(seed, m, pair):
     market = random_market(seed, m, "mixed")
     report = audit(market.bids, market.distance, market.lam, *pair, regrets=("size",))

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipfl.market import Bids, audit, well_being
@@ -12,6 +11,7 @@ from ipfl.market.regret import Case
 from ipfl.market.rules import Rule
 from ipfl.market.valuation_regret import envelope_breakpoints
 from market.oracles import COSTLY, EXACT_PAIRS, RULE_PAIRS, SEEDS, Market, markets, random_market, set_values
+from tried import tried
 
 GREEDY_PAIRS = RULE_PAIRS[:2]
 
@@ -53,12 +53,14 @@ def test_the_search_under_the_greedy_graph_comes_close_from_below(pair):
     assert surplus(one_seller(), 0, pair, witness) == pytest.approx(report.valuation_regret[0], abs=1e-9)
 
 
-@settings(COSTLY, max_examples=30)
-@given(
+@tried(
     st.one_of(
         markets(max_size=4),
         st.builds(random_market, SEEDS, st.integers(2, 6), st.sampled_from([None, "mixed"])),
-    )
+    ),
+    times=12,
+    in_full=60,
+    how=COSTLY,
 )
 def test_nobody_gains_by_a_lie_on_its_valuation_where_the_operator_pays_the_rest(market):
     report = valuation_audit(market, ("exact", "vcg-subsidised"))
@@ -67,13 +69,15 @@ def test_nobody_gains_by_a_lie_on_its_valuation_where_the_operator_pays_the_rest
     np.testing.assert_array_equal(report.valuation_witness, market.bids.valuation)
 
 
-@settings(COSTLY, max_examples=10)
-@given(
+@tried(
     st.one_of(
         markets(min_size=2, max_size=4),
         st.builds(random_market, SEEDS, st.integers(2, 4), st.sampled_from([None, "mixed"])),
     ),
     st.sampled_from(EXACT_PAIRS),
+    times=4,
+    in_full=20,
+    how=COSTLY,
 )
 def test_exact_regret_is_at_least_what_a_dense_grid_of_lies_finds_and_its_witness_comes_close(market, pair):
     report = valuation_audit(market, pair)
@@ -89,10 +93,12 @@ def test_exact_regret_is_at_least_what_a_dense_grid_of_lies_finds_and_its_witnes
         assert attained == pytest.approx(report.valuation_regret[participant], abs=1e-4 * market.scale)
 
 
-@settings(COSTLY, max_examples=15)
-@given(
+@tried(
     st.one_of(markets(), st.builds(random_market, SEEDS, st.integers(2, 6), st.just("mixed"))),
     st.sampled_from(GREEDY_PAIRS),
+    times=6,
+    in_full=30,
+    how=COSTLY,
 )
 def test_searched_regret_is_attained_by_its_witness(market, pair):
     report = valuation_audit(market, pair)
@@ -105,8 +111,12 @@ def test_searched_regret_is_attained_by_its_witness(market, pair):
         assert attained == pytest.approx(report.valuation_regret[participant], abs=1e-9 * market.scale)
 
 
-@settings(COSTLY, max_examples=20)
-@given(st.builds(random_market, SEEDS, st.integers(2, 5), st.sampled_from([None, "mixed"])))
+@tried(
+    st.builds(random_market, SEEDS, st.integers(2, 5), st.sampled_from([None, "mixed"])),
+    times=8,
+    in_full=40,
+    how=COSTLY,
+)
 def test_optimum_bends_nowhere_between_breakpoints(market):
     """W, and W without any one seller, is a line in sqrt(K) on each interval, by brute force at three points."""
     case = Case(market.bids, market.distance, market.lam, Rule("exact", "vcg"), Effort())

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -13,10 +14,14 @@ BIDS = Bids(
 TRUTH = {"cost": BIDS.export_cost, "valuation": BIDS.valuation, "size": BIDS.num_examples.astype(np.float64)}
 
 
+@functools.cache
+def audited(allocation: str, payment: str) -> AuditReport:
+    return audit(BIDS, np.zeros((3, 3)), 0.0, allocation, payment)
+
+
 def report_of(allocation: str = "exact", payment: str = "vcg", **changes: object) -> AuditReport:
     """The audit of a small market, with some of its findings made up."""
-    report = audit(BIDS, np.zeros((3, 3)), 0.0, allocation, payment)
-    return dataclasses.replace(report, **changes)
+    return dataclasses.replace(audited(allocation, payment), **changes)
 
 
 def judged(report: AuditReport) -> dict[str, Finding]:

@@ -22,7 +22,17 @@ TARGETS = np.random.default_rng(3).normal(size=(5, 6)) + 1.0
 M = len(NUM_EXAMPLES)
 
 every_method = pytest.mark.parametrize("name", METHODS)
-every_rule = pytest.mark.parametrize("rule", RULES)
+every_method_and_rule = pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        # the rule is the market's: where there is none, one stands for all but among the slow tests
+        pytest.param(
+            name, rule, marks=[] if name in WITH_A_MARKET or rule == RULES[0] else [pytest.mark.slow]
+        )
+        for name in METHODS
+        for rule in RULES
+    ],
+)
 
 
 def world(name, order=range(M), faults=None, rule="paper"):
@@ -114,8 +124,7 @@ def test_everybody_starts_at_theta_0(name):
     assert (state.buffers == engine.initial()[1]).all()
 
 
-@every_method
-@every_rule
+@every_method_and_rule
 def test_a_round_moves_on_and_records_what_it_did(name, rule):
     method, engine = world(name, rule=rule)
     state, records = play(method, engine, 3)
@@ -218,8 +227,7 @@ def test_a_state_survives_a_checkpoint_and_goes_on_as_if_nothing_had_been(tmp_pa
 # ---------------------------------------------------------------- order
 
 
-@every_method
-@every_rule
+@every_method_and_rule
 @pytest.mark.parametrize("order", [(4, 3, 2, 1, 0), (2, 0, 4, 1, 3)])
 def test_permuting_participants_permutes_the_results(name, rule, order):
     state, records = play(*world(name, rule=rule), 3)
@@ -276,8 +284,7 @@ FAULTS = {
 }
 
 
-@every_method
-@every_rule
+@every_method_and_rule
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_refused_participant_is_named_and_takes_no_part(name, rule, fault):
     break_it, reason = FAULTS[fault]
@@ -315,8 +322,7 @@ def test_who_stays_trades_as_if_the_absent_were_not_there(name):
     assert record.outcome.welfare == pytest.approx(without.outcome.welfare)
 
 
-@every_method
-@every_rule
+@every_method_and_rule
 @pytest.mark.parametrize("answering", [0, 1])
 def test_a_round_in_which_nobody_or_one_alone_answers(name, rule, answering):
     faults = {(index, 1): missing for index in range(answering, M)}

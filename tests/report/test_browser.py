@@ -364,11 +364,12 @@ def contrast(page: Page, cell: str) -> float:
     )
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_who_has_what_is_readable_at_any_size(page, make_run, tmp_path, width, theme):
+@pytest.fixture(scope="module")
+def shared_out(make_run, tmp_path_factory):
+    """(page, counts) of a small and of a large partition."""
+    pages = []
     for m, classes in ((12, 10), (100, 62)):
-        folder = make_run(tmp_path / f"run-{m}", kinds=("trader",) * 12, rounds=1)
+        folder = make_run(tmp_path_factory.mktemp("shares") / f"run-{m}", kinds=("trader",) * 12, rounds=1)
         counts = np.arange(m * classes).reshape(m, classes) % 91
         ids = tuple(f"writer-{index:03d}" for index in range(m))
         names = tuple(str(index) for index in range(classes))
@@ -376,9 +377,17 @@ def test_who_has_what_is_readable_at_any_size(page, make_run, tmp_path, width, t
         write_partition(
             folder, PartitionTable("natural", {}, ids, names, counts, none, counts, None, "ab" * 32)
         )
-        page.open(write_page(folder), width=width, theme=theme)
+        pages.append((write_page(folder), counts))
+    return pages
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_who_has_what_is_readable_at_any_size(page, shared_out, width, theme):
+    for path, counts in shared_out:
+        page.open(path, width=width, theme=theme)
         assert page.js("return document.documentElement.scrollWidth") <= width
-        assert page.js("return document.querySelectorAll('#shares tbody tr').length") == m
+        assert page.js("return document.querySelectorAll('#shares tbody tr').length") == len(counts)
         assert page.js("return document.querySelectorAll('#shares .s9').length") == int((counts > 80).sum())
         sizes = "const box = document.querySelector('#shares .s5').getBoundingClientRect(); return "
         assert page.js(sizes + "Math.min(box.width, box.height)") >= 13
