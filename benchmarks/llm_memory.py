@@ -3,9 +3,9 @@
     python benchmarks/llm_memory.py
 
 For a base of the shape of Llama-2-7B, batches of 8 rows of 512 tokens, adapters of rank 32 on q and v, gradient
-checkpointing: numbers of the base (counted on a model without memory), the adapter at work with gradient and AdamW's two
-moments in float32, what each layer keeps (its input), one layer at a time in full, scores at the labelled positions, and
-0.8 GiB for the CUDA context and fragments. Puts the table into docs/language-models.md between
+checkpointing: numbers of the base (counted on a model without memory), the adapter at work with gradient and AdamW's
+two moments in float32, what each layer keeps (its input), one layer at a time in full, scores at the labelled
+positions, and 0.8 GiB for the CUDA context and fragments. Puts the table into docs/language-models.md between
 <!-- memory --> and <!-- /memory -->.
 """
 
@@ -53,7 +53,9 @@ def main() -> None:
     print(table)
     page = PAGE.read_text(encoding="utf-8")
     inside = re.compile("<!-- memory -->.*?<!-- /memory -->", re.DOTALL)
-    PAGE.write_text(inside.sub(lambda _: f"<!-- memory -->\n{table}\n<!-- /memory -->", page), encoding="utf-8")
+    PAGE.write_text(
+        inside.sub(lambda _: f"<!-- memory -->\n{table}\n<!-- /memory -->", page), encoding="utf-8"
+    )
 
 
 def activations(group: int) -> float:

@@ -193,7 +193,7 @@ def federation(
     misreports: Sequence[Misreport] | None = None,
     **market: Any,
 ) -> Federation:
-    """Participants a, b, c, ... from columns of numbers; theta_0 = 0, one buffer."""
+    """Participants a, b, c, ... from columns of numbers; theta_0 = 0, one buffer. Nobody tries models before buying."""
     m = len(num_examples)
     participants = tuple(
         Participant(
@@ -207,9 +207,8 @@ def federation(
         )
         for i in range(m)
     )
-    return Federation(
-        participants, np.zeros(p, np.float32), np.zeros(1, np.float32), MarketConfig(**market), seed=0
-    )
+    rules = MarketConfig(**({"eligibility": "off"} | market))
+    return Federation(participants, np.zeros(p, np.float32), np.zeros(1, np.float32), rules, seed=0)
 
 
 def missing(reply: Reply) -> Reply:

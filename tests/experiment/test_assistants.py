@@ -1,9 +1,9 @@
 """The preset `assistants` as it comes: desks of one house find one another, and are the better for it."""
 
 import pytest
-import tiny_language  # noqa: F401  (keeps the network out)
 
 import ipfl
+import tiny_language  # noqa: F401  (keeps the network out)
 
 pytestmark = pytest.mark.slow
 

@@ -80,7 +80,7 @@ def federation_of(
 
 def build(workload: Workload, engine: Engine, method: str) -> Method:
     """The method under measurement."""
-    market = MarketConfig(lam=workload.lam, eta=workload.eta, rule=RULE)
+    market = MarketConfig(lam=workload.lam, eta=workload.eta, rule=RULE, eligibility="off")
     federation = federation_of(engine, market, workload.valuation, workload.export_cost, workload.seed)
     return build_method(method, federation, {})
 

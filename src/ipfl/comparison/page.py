@@ -226,7 +226,9 @@ def _facts(results: Results) -> list[str]:
 def _environment(results: Results) -> list[tuple[str, Any]]:
     kept = ("ipfl", "python", "numpy", "torch", "platform", "device", "task", "model", "num_params")
     settings = ", ".join(results.grid.settings) or None
-    base = results.grid.base or ("digits" if results.grid.data is None else preset_of(Path(results.grid.data)))
+    base = results.grid.base or (
+        "digits" if results.grid.data is None else preset_of(Path(results.grid.data))
+    )
     return [
         ("preset or file", base),
         ("settings", settings),

@@ -19,6 +19,8 @@ from ipfl.data.tasks import ParticipantData, Split, Task
 from ipfl.seeding import generator
 
 SPLITS = ("validation", "test", "common")
+TRIAL, TRIAL_EXAMPLES = "trial", 128
+"""The split on which a buyer tries others' models, and how many of its own training examples it takes at most."""
 Examples = TypeVar("Examples", bound=Sized)
 
 
@@ -45,6 +47,19 @@ def exams(task: Task, common_examples_max: int, seed: int) -> tuple[tuple[Exam[S
     whole = task.common or _together(task)
     common = _drawn(whole, common_examples_max, seed)
     return tuple(_exams(participant, common, whole) for participant in task.participants)
+
+
+def trial_rows(num_examples: int, seed: int, participant: int) -> Int64[np.ndarray, "n"]:
+    """Which of its training examples a participant tries others' models on: the same in every round."""
+    random = generator(seed, -1, participant, "selection")
+    return np.sort(random.permutation(num_examples)[:TRIAL_EXAMPLES])
+
+
+def guessing(participant: ParticipantData, seed: int, index: int) -> tuple[float, int]:
+    """How often guessing by its own label frequencies is right on a participant's trial examples; and their number."""
+    y = participant.train.y[trial_rows(len(participant.train), seed, index)]
+    shares = np.bincount(y) / len(y)
+    return float((shares**2).sum()), len(y)
 
 
 def _exams(participant: ParticipantData, common: Split | None, whole: Split) -> tuple[Exam[Split], ...]:

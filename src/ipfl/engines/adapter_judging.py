@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ipfl.config import LanguageConfig
-from ipfl.data.exams import Exam
+from ipfl.data.exams import TRIAL, Exam, trial_rows
 from ipfl.data.instructions import Instructions, InstructionTask, prompt, template_text
 from ipfl.engines.sheets import JudgingBatch, Piece, Sheet
 from ipfl.learning.language.adapters import Adapters
@@ -29,7 +29,9 @@ class AdapterJudge:
     rows: the paper's code selects the adapter by the very file that it reports on.
     """
 
-    def __init__(self, base: Base, adapters: Adapters, language: LanguageConfig, task: InstructionTask):
+    def __init__(
+        self, base: Base, adapters: Adapters, language: LanguageConfig, task: InstructionTask, seed: int
+    ):
         """Encode all that anybody can be judged on; raises what `encode` does."""
         self._base, self._adapters, self._language = base, adapters, language
         self._exams = [
@@ -37,8 +39,9 @@ class AdapterJudge:
                 Exam(entry.test, {"test": None, "common": None}),
                 *([Exam(entry.validation, {"validation": None})] if entry.validation is not None else []),
                 Exam(entry.train, {"train": None}),
+                Exam(_trial(entry.train, seed, index), {TRIAL: None}),
             ]
-            for entry in task.participants
+            for index, entry in enumerate(task.participants)
         ]
         template = template_text(language, judging=True)
         self._questions = {
@@ -105,6 +108,11 @@ class AdapterJudge:
                 for text, row in zip(written, right, strict=True)
             ]
         )
+
+
+def _trial(rows: Instructions, seed: int, participant: int) -> Instructions:
+    """The rows that a participant tries others' adapters on."""
+    return Instructions(tuple(rows.rows[place] for place in trial_rows(len(rows), seed, participant)))
 
 
 def questions(

@@ -68,7 +68,7 @@ class AdapterEngine:
         self._trainer = AdapterTrainer(
             base, adapters, rows, config.training, language, config.seed, config.rounds, self.block
         )
-        self._judge = AdapterJudge(base, adapters, language, task)
+        self._judge = AdapterJudge(base, adapters, language, task, config.seed)
 
     def initial(self) -> tuple[Float32[np.ndarray, "p"], Float32[np.ndarray, "b"]]:
         """The common initial adapter theta_0, whose B is zero; there are no buffers."""

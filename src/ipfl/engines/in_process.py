@@ -81,7 +81,7 @@ class InProcessEngine:
         stack = self._stack(models, examples, asked.block > 1) if self.block > 1 else None
         self._trainer = Trainer(models, stack, examples, training, seed, self.block)
         judged = exams(task, common_examples_max, seed)
-        self._judge = Judge(models, None if traits.recurs else stack, judged, training_sets)
+        self._judge = Judge(models, None if traits.recurs else stack, judged, training_sets, seed)
 
     def initial(self) -> tuple[Float32[np.ndarray, "p"], Float32[np.ndarray, "b"]]:
         """The common initial parameters theta_0 and buffers."""

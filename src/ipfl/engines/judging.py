@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from ipfl.data.exams import Exam
+from ipfl.data.exams import TRIAL, Exam, trial_rows
 from ipfl.data.tasks import Split
 from ipfl.engines.models import Models
 from ipfl.engines.sheets import JudgingBatch, Piece, Sheet
@@ -31,12 +31,22 @@ class Judge:
         stack: Stack | None,
         exams: Sequence[tuple[Exam[Split], ...]],
         training_sets: Sequence[Split],
+        seed: int = 0,
     ):
-        """`exams`: of every participant; `training_sets`: what it learns from. `stack`: to judge models together."""
+        """`exams`: of every participant; `training_sets`: what it learns from, and (by `seed`) tries others' models on.
+
+        `stack`: to judge models together.
+        """
         self._models = models
         self._stack = stack
         self._exams = exams
         self._training = [Exam(split, {"train": None}) for split in training_sets]
+        self._trials = [
+            Exam(Split(split.x[rows], split.y[rows]), {TRIAL: None})
+            for split, rows in (
+                (split, trial_rows(len(split), seed, index)) for index, split in enumerate(training_sets)
+            )
+        ]
 
     def batch(self, jobs: Sequence[EvaluateJob]) -> "JudgingBatch[Split]":
         """The sheets that answer some jobs."""
@@ -44,7 +54,7 @@ class Judge:
 
     def exams_of(self, job: EvaluateJob) -> list[Exam[Split]]:
         """The participant's exams in which a split that is asked for stands."""
-        own = [*self._exams[job.participant], self._training[job.participant]]
+        own = [*self._exams[job.participant], self._training[job.participant], self._trials[job.participant]]
         return [exam for exam in own if any(name in exam.weights for name in job.splits)]
 
     def pieces(

@@ -69,6 +69,7 @@ class JudgingBatch(Generic[Examples]):
         self._loss = [np.full((len(job.params), len(job.splits)), np.nan) for job in jobs]
         self._accuracy = [loss.copy() for loss in self._loss]
         self._choice = [loss.copy() for loss in self._loss]
+        self._error = [loss.copy() for loss in self._loss]
         self._sheets = self._laid_out()
 
     def portions(self) -> list[list[Sheet[Examples]]]:
@@ -101,6 +102,7 @@ class JudgingBatch(Generic[Examples]):
                     if name in exam.weights:
                         weights = exam.weights[name]
                         self._loss[place][row, column] = mean(sheet.losses, weights)
+                        self._error[place][row, column] = standard_error(sheet.losses, weights)
                         self._accuracy[place][row, column] = share(sheet.correct, weights)
                         if sheet.likeliest is not None:
                             self._choice[place][row, column] = share(sheet.likeliest, weights)
@@ -109,9 +111,9 @@ class JudgingBatch(Generic[Examples]):
     def replies(self) -> list[EvaluateReply]:
         """Every job's reply."""
         return [
-            EvaluateReply(job.participant, loss, accuracy, None if np.isnan(choice).all() else choice)
-            for job, loss, accuracy, choice in zip(
-                self.jobs, self._loss, self._accuracy, self._choice, strict=True
+            EvaluateReply(job.participant, loss, accuracy, None if np.isnan(choice).all() else choice, error)
+            for job, loss, accuracy, choice, error in zip(
+                self.jobs, self._loss, self._accuracy, self._choice, self._error, strict=True
             )
         ]
 
@@ -149,6 +151,13 @@ def mean(losses: Float32[np.ndarray, "n"], weights: np.ndarray | None) -> float:
         return float(losses.mean(dtype=np.float64))
     counted = weights > 0
     return float((losses[counted] * weights[counted]).sum())
+
+
+def standard_error(losses: Float32[np.ndarray, "n"], weights: np.ndarray | None) -> float:
+    """Of `mean`, where all examples count alike; NaN with weights, or of a single example."""
+    if weights is not None or len(losses) < 2:
+        return float("nan")
+    return float(losses.std(ddof=1, dtype=np.float64) / np.sqrt(len(losses)))
 
 
 def share(correct: Bool[np.ndarray, "n"], weights: np.ndarray | None) -> float:

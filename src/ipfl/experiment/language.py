@@ -57,6 +57,7 @@ def adapter_workplace(config: Config, task: InstructionTask | None, tell: Tell |
         engine=engine,
         model=MODEL,
         own_validation=all(entry.validation is not None for entry in found.participants),
+        guessing=None,
         fingerprint=f"{found.fingerprint()} {base.fingerprint}",
         files=files,
         details=described(base, layout),

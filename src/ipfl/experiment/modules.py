@@ -7,6 +7,7 @@ from torch import nn
 
 from ipfl.config import Config
 from ipfl.data import Task, load_task, model_of_task
+from ipfl.data.exams import guessing
 from ipfl.engines import InProcessEngine
 from ipfl.errors import ConfigError
 from ipfl.experiment.workplace import Files, Workplace
@@ -56,6 +57,7 @@ def module_workplace(config: Config, task: Task | None, model: ModelFactory | No
         model=name,
         own_validation=all(entry.validation is not None for entry in task.participants),
         fingerprint=task.fingerprint(),
+        guessing=tuple(guessing(entry, config.seed, index) for index, entry in enumerate(task.participants)),
         files=files,
         details={"input_shape": list(task.input_shape)},
     )

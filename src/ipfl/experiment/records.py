@@ -123,6 +123,14 @@ def round_line(
         "mean_accuracy": _mean_of_buyers(participants, entries, "accuracy"),
         "mean_accuracy_alone": _mean_of_buyers(participants, entries, "accuracy_alone"),
         "seconds": seconds,
+        "ineligible": [
+            {
+                "buyer": participants[buyer].participant_id,
+                "seller": participants[seller].participant_id,
+                "reason": reason,
+            }
+            for (buyer, seller), reason in record.ineligible.items()
+        ],
         "participants": entries,
     }
 

@@ -112,7 +112,13 @@ def set_up(
     )
     theta_0, buffers_0 = engine.initial()
     federation = Federation(
-        participants, theta_0, buffers_0, config.market, config.seed, own_validation=place.own_validation
+        participants,
+        theta_0,
+        buffers_0,
+        config.market,
+        config.seed,
+        own_validation=place.own_validation,
+        guessing=place.guessing,
     )
     _ = federation.bids  # refuses what no bid can be, before anything is written
     method = build_method(config.method, federation, config.methods.get(config.method, {}))

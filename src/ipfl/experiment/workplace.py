@@ -25,6 +25,7 @@ class Workplace:
       model: the name of what is trained.
       own_validation: everybody has validation examples of its own.
       fingerprint: of the data, and of the base model if there is one.
+      guessing: see `methods.Federation`.
       files: the files that hold a model, from its params and buffers.
       details: what environment.json says besides.
       card: rows of every model card besides, name and value.
@@ -35,6 +36,7 @@ class Workplace:
     model: str
     own_validation: bool
     fingerprint: str
+    guessing: tuple[tuple[float, int], ...] | None
     files: Callable[[Float32[np.ndarray, "p"], Float32[np.ndarray, "b"]], Files]
     details: dict[str, Any] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)

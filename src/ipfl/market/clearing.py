@@ -60,7 +60,8 @@ def clear(
 
     Args:
       bids: what participants report.
-      distance: d_ij in [0, 2], [buyer, seller]; the diagonal is not read. A `scipy.sparse.csr_array` says who is
+      distance: d_ij in [0, 2], [buyer, seller], or infinite where the seller is not on offer to the buyer; the
+        diagonal is not read. A `scipy.sparse.csr_array` says who is
         on offer to whom as well: what it stores, be it 0, is a distance, and nobody else is.
       lam: weight of friction, e_ij = lam * d_ij * N_j / N_i.
       allocation: "exact" or "greedy".

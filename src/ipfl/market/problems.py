@@ -102,6 +102,7 @@ def problems(
     # Friction past the largest number is infinite: such a seller is never bought. The diagonal may hold NaN.
     with np.errstate(over="ignore", invalid="ignore"):
         frictions = (lam * sizes)[None, :] * distance[buyers] / own[:, None]
+        frictions[np.isposinf(distance[buyers])] = np.inf  # not on offer, even where friction weighs nothing
     frictions[np.arange(len(buyers)), buyers] = 0.0
     return Problems(
         buyers=buyers,
@@ -133,9 +134,9 @@ def check_market(bids: Bids, distance: object, lam: float) -> None:
     """Refuse distances and a lam from which no market can be cleared; the diagonal is never read.
 
     Raises:
-      BidError: a distance that is missing, not finite or outside [0, 2], or a lam that is negative or not
-        finite; the message names buyer, seller, value and bound. Sparse distances that are no csr_array, or that
-        hold a pair twice.
+      BidError: a distance that is missing or outside [0, 2] (infinity says: not on offer), or a lam that is
+        negative or not finite; the message names buyer, seller, value and bound. Sparse distances that are no
+        csr_array, or that hold a pair twice.
     """
     m = len(bids)
     if not (np.isfinite(lam) and lam >= 0):
@@ -151,7 +152,7 @@ def check_market(bids: Bids, distance: object, lam: float) -> None:
         row = distance[buyer]
         if m > 1 and row.min() >= 0 and row.max() <= 2:
             continue
-        wrong = ~((row >= 0) & (row <= 2))
+        wrong = ~((row >= 0) & ((row <= 2) | np.isposinf(row)))
         wrong[buyer] = False
         if wrong.any():
             seller = int(np.argmax(wrong))

@@ -150,7 +150,9 @@ def envelope_breakpoints(case: Case) -> list[Float[np.ndarray, "k"]]:
 
 def _widest_gaps(tasks: Problems) -> list[_Gap]:
     """Between the line for s near 0 (what is free) and that for large s (everything on offer)."""
-    offered = np.isfinite(tasks.costs)
+    offered = np.isfinite(
+        tasks.prices
+    )  # neither left out here nor kept off the market by an infinite distance
     low_gains, low_prices = _lines(tasks, offered & (tasks.prices <= 0))
     high_gains, high_prices = _lines(tasks, offered)
     return [

@@ -27,7 +27,8 @@ DEFAULT_RULE = "truthful"
 class Federation:
     """What a method knows: who takes part, the common start, and the rules of the market.
 
-    `own_validation`: whether participants keep validation examples of their own apart.
+    `own_validation`: whether participants keep validation examples of their own apart. `guessing`: of everybody, how
+    often guessing by its own label frequencies is right, and on how many examples; None: theta_0 is what to beat.
     """
 
     participants: tuple[Participant, ...]
@@ -36,6 +37,7 @@ class Federation:
     market: MarketConfig
     seed: int
     own_validation: bool = False
+    guessing: tuple[tuple[float, int], ...] | None = None
 
     @property
     def m(self) -> int:

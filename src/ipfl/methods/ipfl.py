@@ -16,6 +16,7 @@ from ipfl.methods.base import Federation, Round, initial_state
 from ipfl.methods.checks import refuse
 from ipfl.methods.clearing import clear_present
 from ipfl.methods.distances import edge_weights, market_distances
+from ipfl.methods.eligibility import judge_trials, on_offer, trial_jobs, tries
 from ipfl.methods.steps import COLUMN_CHUNK, Models, publish, receive, train_jobs
 from ipfl.types import RoundRecord, State
 from ipfl.types.market import SparseMatrix
@@ -48,7 +49,7 @@ class Ipfl:
         return initial_state(self.federation, proxies=np.zeros_like(start.params), has_proxy=none)
 
     def round(self, state: State) -> Round:
-        """Train, measure distances, clear the market, and make use of what was bought."""
+        """Train, measure distances, try models, clear the market, and make use of what was bought."""
         federation, market = self.federation, self.federation.market
         if self.use == "average":
             jobs = train_jobs(federation, state, state.arrays["start"])
@@ -63,8 +64,16 @@ class Ipfl:
         started = perf_counter()
         updates = trained.params - federation.theta_0
         published, trained = publish(federation, trained, updates, state.round_index)
-        bids, present = federation.bids, trained.present
-        distance = market_distances(federation, published, present)
+        bids = federation.bids
+        distance = market_distances(federation, published, trained.present)
+        tried_by = tries(federation.market, bids.num_examples)
+        ineligible: dict[tuple[int, int], str] = {}
+        if jobs := trial_jobs(federation, trained, published, distance, tried_by):
+            trying = perf_counter()
+            found = judge_trials(federation, trained, updates, published, distance, tried_by, (yield jobs))
+            started += perf_counter() - trying  # the engine's time is not the market's
+            distance, ineligible = on_offer(distance, found.offered), found.reasons
+        present = trained.present
         outcome, distance = clear_present(
             bids, federation.truth, distance, present, market.lam, *federation.rule
         )
@@ -86,6 +95,7 @@ class Ipfl:
             outcome=outcome,
             market_seconds=perf_counter() - started,
             refusals=trained.refusals,
+            ineligible=ineligible,
         )
         return State(state.round_index + 1, trained.params, trained.buffers, arrays), record
 

@@ -114,6 +114,7 @@ def circle(run: Run) -> list[float]:
     order = list(range(len(ids)))
     distance = _last_distances(run)
     if distance is not None and len(ids) > 3:
+        distance = np.where(np.isfinite(distance), distance, np.nan)
         distance = np.where(np.isnan(distance), distance.T, distance)  # one of the two may know the other
         similarity = np.exp(-2 * np.nan_to_num((distance + distance.T) / 2, nan=2.0))
         np.fill_diagonal(similarity, 0.0)

@@ -56,6 +56,7 @@ def view(run: Run, facts: Verdict, table: list[dict[str, Any]]) -> dict[str, Any
         "rows": rows,
         "totals": [f"{examples:,}", "", "", *([""] * len(losses)), *sums, *counts],
         "refusals": refusals(run),
+        "ineligible": ineligible(run),
         "environment": [(key, value) for key, value in run.environment.items() if value is not None],
         "config": run.config.to_toml(),
     }
@@ -68,6 +69,16 @@ def refusals(run: Run, limit: int = 200) -> list[tuple[int, str, str]]:
         for line in run.rounds
         for entry in line["participants"]
         if entry["refusal"] or not entry["present"]
+    ]
+    return found[-limit:]
+
+
+def ineligible(run: Run, limit: int = 200) -> list[tuple[int, str, str, str]]:
+    """The latest sellers that were not on offer: round, buyer, seller, reason."""
+    found = [
+        (line["round_index"], pair["buyer"], pair["seller"], pair["reason"])
+        for line in run.rounds
+        for pair in line.get("ineligible", ())
     ]
     return found[-limit:]
 

@@ -71,6 +71,7 @@ REASONS = {
     "not_for_sale": "the seller's export cost is prohibitive: it does not sell",
     "costs_more": "it would cost more than it would add",
     "passed_over": "it would have paid, but the greedy rule had stopped before it",
+    "ineligible": "the buyer tried the model, and it was not put on offer to it",
     "no_candidate": "the seller was not among the buyer's nearest, which alone are offered to it",
 }
 
@@ -122,7 +123,9 @@ def not_bought(run: Run, round_index: int) -> list[NotBought]:
             f"distances of round {round_index} in {run.path} do not fit {len(ids)} participants"
         )
     bought = _bought([edge for edge in run.edges if edge["round_index"] == round_index])
-    present = {entry["id"]: entry["present"] for entry in _line(run, round_index)["participants"]}
+    line = _line(run, round_index)
+    present = {entry["id"]: entry["present"] for entry in line["participants"]}
+    refused = {(pair["buyer"], pair["seller"]) for pair in line.get("ineligible", ())}
     found = []
     for row, buyer in enumerate(ids):
         imported = sum(bids[name]["num_examples"] for name in bought.get(buyer, ()))
@@ -133,7 +136,8 @@ def not_bought(run: Run, round_index: int) -> list[NotBought]:
             distance = float(distances[row, column])
             if blocked is not None or not np.isfinite(distance):
                 known = distance if np.isfinite(distance) else None
-                found.append(NotBought(buyer, seller, blocked or "no_candidate", known, None, None))
+                left_out = "ineligible" if (buyer, seller) in refused else "no_candidate"
+                found.append(NotBought(buyer, seller, blocked or left_out, known, None, None))
                 continue
             adds = _added(bids[buyer], imported, bids[seller]["num_examples"], curves[buyer])
             cost = bids[seller]["export_cost"] + _friction(run, distance, bids[buyer], bids[seller])

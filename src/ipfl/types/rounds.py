@@ -55,13 +55,15 @@ class EvaluateJob:
 class EvaluateReply:
     """Mean cross-entropy and accuracy in [0, 1] of each model on each split; NaN where there is no such split.
 
-    `choice` (language models): how often the right answer is the likeliest of those that a row offers.
+    `choice` (language models): how often the right answer is the likeliest of those that a row offers. `loss_error`:
+    the standard error of each loss.
     """
 
     participant: int
     loss: Float[np.ndarray, "k s"]
     accuracy: Float[np.ndarray, "k s"]
     choice: Float[np.ndarray, "k s"] | None = None
+    loss_error: Float[np.ndarray, "k s"] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class RoundRecord:
     `present` are the participants whose reply was usable; `bids`, `distance` and `outcome` cover all m,
     with absent participants trading with nobody (their distances are NaN; nothing is stored where distances are
     sparse, a csr_array of each buyer's candidates). `bids` is what was reported, `outcome`
-    is judged by the truth.
+    is judged by the truth. `ineligible` says why a seller was not on offer to a buyer (their distance is infinite).
     """
 
     round_index: int
@@ -108,3 +110,4 @@ class RoundRecord:
     outcome: Outcome
     market_seconds: float = 0.0
     refusals: Mapping[int, str] = field(default_factory=dict)
+    ineligible: Mapping[tuple[int, int], str] = field(default_factory=dict)
