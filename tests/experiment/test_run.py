@@ -60,8 +60,8 @@ def test_rounds_and_summary_have_the_keys_that_others_read(finished):
     ]  # fmt: skip
     assert list(summary["participants"][0]) == [
         "id", "kind", "num_examples", "valuation", "export_cost", "conduct", "accuracy", "accuracy_alone",
-        "accuracy_paper", "accuracy_held_out", "round_paper", "round_held_out", "accuracy_paper_alone",
-        "accuracy_held_out_alone", "gain", "cost", "paid", "received", "utility", "imports", "exports",
+        "loss", "loss_alone", "accuracy_paper", "accuracy_held_out", "round_paper", "round_held_out",
+        "accuracy_paper_alone", "accuracy_held_out_alone", "gain", "cost", "paid", "received", "utility", "imports", "exports",
     ]  # fmt: skip
     assert [row["kind"] for row in summary["participants"]] == list(tiny.KINDS)
     assert [row["num_examples"] for row in summary["participants"]] == [10, 12, 14, 16, 18]
@@ -308,7 +308,7 @@ class Diverges(InProcessEngine):
 
 
 def test_missing_and_useless_replies_end_no_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("ipfl.experiment.setup.InProcessEngine", Diverges)
+    monkeypatch.setattr("ipfl.experiment.modules.InProcessEngine", Diverges)
     result = ipfl.run(tiny.config(), task=tiny.task(), out=tmp_path / "run")
     refused = result.rounds[1]["participants"][1]
     assert refused["refusal"] == "its update holds NaN or infinities"

@@ -154,8 +154,8 @@ def mean(losses: Float32[np.ndarray, "n"], weights: np.ndarray | None) -> float:
 
 
 def standard_error(losses: Float32[np.ndarray, "n"], weights: np.ndarray | None) -> float:
-    """Of `mean`, where all examples count alike; NaN with weights, or of a single example."""
-    if weights is not None or len(losses) < 2:
+    """Of `mean`, where all examples count alike; NaN with weights, of a single example, or where a loss is infinite."""
+    if weights is not None or len(losses) < 2 or not np.isfinite(losses).all():
         return float("nan")
     return float(losses.std(ddof=1, dtype=np.float64) / np.sqrt(len(losses)))
 
