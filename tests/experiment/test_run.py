@@ -61,7 +61,8 @@ def test_rounds_and_summary_have_the_keys_that_others_read(finished):
     assert list(summary["participants"][0]) == [
         "id", "kind", "num_examples", "valuation", "export_cost", "conduct", "accuracy", "accuracy_alone",
         "loss", "loss_alone", "accuracy_paper", "accuracy_held_out", "round_paper", "round_held_out",
-        "accuracy_paper_alone", "accuracy_held_out_alone", "gain", "cost", "paid", "received", "utility", "imports", "exports",
+        "accuracy_paper_alone", "accuracy_held_out_alone", "gain", "cost", "paid", "received", "utility",
+        "imports", "exports",
     ]  # fmt: skip
     assert [row["kind"] for row in summary["participants"]] == list(tiny.KINDS)
     assert [row["num_examples"] for row in summary["participants"]] == [10, 12, 14, 16, 18]
