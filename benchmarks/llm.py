@@ -5,11 +5,13 @@
 Small Llamas of random weights on one core: milliseconds per participant and step (median; ways take turns), and peak
 memory beyond the loaded base. On a machine with CUDA also a base of the shape of Llama-2-7B with random weights
 (made from its configuration, nothing is downloaded) in bfloat16, batches of 8 x 512 tokens, with and without
-gradient checkpointing, where memory allows. Writes benchmarks/results/llm.json.
+gradient checkpointing, where memory allows. Writes benchmarks/results/llm.json, and puts its table into
+docs/language-models.md between <!-- llm --> and <!-- /llm --> (--show: from the stored figures, without measuring).
 """
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from ipfl.learning.language.encode import Encoded
 from ipfl.learning.language.layout import lay_out
 
 RESULTS = Path(__file__).parent / "results" / "llm.json"
+PAGE = Path(__file__).parent.parent / "docs" / "language-models.md"
 BASES = {"hidden 64, 2 layers": (64, 2), "hidden 128, 2 layers": (128, 2)}
 VOCABULARY, TOKENS, LABELLED, BATCH, STEPS = 2000, 60, 3, 16, 4
 SEVEN_B = {
@@ -53,8 +56,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--participants", default="1,8,32")
     parser.add_argument("--gpu-only", action="store_true")
+    parser.add_argument("--show", action="store_true")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.show:
+        put(json.loads(RESULTS.read_text(encoding="utf-8")))
+        return
     if args.cell:
         name, m = json.loads(args.cell)
         print(json.dumps(cell(name, m, args.repeats)))
@@ -84,6 +91,37 @@ def main() -> None:
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    put(content)
+
+
+def put(content: dict[str, Any]) -> None:
+    """The table, printed and put into the page."""
+    lines = [
+        "| base | participants | "
+        + " | ".join(f"{way}, ms" for way in WAYS)
+        + " | peak MB beyond the base, in turn |",
+        "|---|---:|" + "---:|" * len(WAYS) + "---|",
+    ]
+    for row in content["rows"]:
+        times = " | ".join(f"{row['ways'][way]['cpu_ms']:.1f}" for way in WAYS)
+        peaks = ", ".join(f"{row['ways'][way]['peak_bytes'] / 1e6:.0f}" for way in WAYS)
+        lines.append(f"| {row['base']} | {row['participants']} | {times} | {peaks} |")
+    if content["gpu"]:
+        lines += [
+            "",
+            f"| Llama-2-7B's shape on {content['gpu']['device']}: group | checkpointing | s per step | peak GB |",
+        ]
+        lines.append("|---:|---|---:|---:|")
+        for row in content["gpu"]["rows"]:
+            found = ["out of memory", ""]
+            if "seconds_per_step" in row:
+                found = [f"{row['seconds_per_step']:.2f}", f"{row['peak_bytes'] / 1e9:.1f}"]
+            lines.append(f"| {row['group']} | {row['checkpointing']} | {found[0]} | {found[1]} |")
+    table = "\n".join(lines)
+    print(table)
+    page = PAGE.read_text(encoding="utf-8")
+    inside = re.compile("<!-- llm -->.*?<!-- /llm -->", re.DOTALL)
+    PAGE.write_text(inside.sub(lambda _: f"<!-- llm -->\n{table}\n<!-- /llm -->", page), encoding="utf-8")
 
 
 def needed_version(name: str) -> str:
