@@ -21,7 +21,7 @@ from ipfl.learning.language.peft_folder import adapter_files, load_adapted
 from ipfl.run_folder import Run
 
 MODEL = "lora"
-ONE_BY_ONE = ("auto", MODEL)
+MODEL_NAMES = ("auto", MODEL)
 
 
 def adapter_workplace(config: Config, task: InstructionTask | None, tell: Tell | None = None) -> Workplace:
@@ -35,7 +35,7 @@ def adapter_workplace(config: Config, task: InstructionTask | None, tell: Tell |
       ConfigError, DataError: before anything is trained or written.
     """
     language = config.language or LanguageConfig()
-    if config.model not in ONE_BY_ONE:
+    if config.model not in MODEL_NAMES:
         raise ConfigError(
             f'model = "{config.model}": a run with a table [language] trains adapters; set model = "auto"'
         )
@@ -51,6 +51,7 @@ def adapter_workplace(config: Config, task: InstructionTask | None, tell: Tell |
     def files(params: Any, buffers: Any) -> Files:
         return adapter_files(layout, params, base.source, base.fingerprint)
 
+    held = "" if language.quant == "none" else f", held in {language.quant}"
     kind = "A and B" if language.train_a else "B alone"
     return Workplace(
         task=found,
@@ -62,9 +63,7 @@ def adapter_workplace(config: Config, task: InstructionTask | None, tell: Tell |
         files=files,
         details=described(base, layout),
         card={
-            "base model": f"{_name(language, base)} (fingerprint {base.fingerprint[:12]}), {language.quant} quantised"
-            if language.quant != "none"
-            else f"{_name(language, base)} (fingerprint {base.fingerprint[:12]})",
+            "base model": f"{language.base} (fingerprint {base.fingerprint[:12]}{held})",
             "adapter": f"LoRA, rank {language.rank}, alpha {language.alpha:g}, {kind} trained, on "
             f"{', '.join(sorted({name.rpartition('.')[2] for name in layout.layers()}))}",
         },
@@ -92,7 +91,7 @@ def base_of(run: Run) -> tuple[Base, Layout]:
     language = run.config.language
     if language is None:
         raise RunFolderError(f"run {run.path} trained no adapters of a language model")
-    base = find_base(language, "cpu" if run.config.engine.device == "cpu" else run.config.engine.device)
+    base = find_base(language, run.config.engine.device)
     if base.fingerprint != run.environment.get("base_fingerprint"):
         raise RunFolderError(
             f"the base model {base.source} is not the one that run {run.path} was trained on (its fingerprint is "
@@ -152,7 +151,3 @@ def load_adapted_model(run: Run, participant_id: str) -> tuple[Any, Base]:
     base, layout = base_of(run)
     folder = Path(run.path) / "participants" / participant_id
     return load_adapted(base.model, folder, layout, base.fingerprint), base
-
-
-def _name(language: LanguageConfig, base: Base) -> str:
-    return language.base if Path(base.source).is_dir() and "/" not in language.base else base.source

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 from safetensors.torch import save
 from torch import nn
 
@@ -45,10 +46,10 @@ def module_workplace(config: Config, task: Task | None, model: ModelFactory | No
     )
     holders: list[FlatModel] = []
 
-    def files(params: object, buffers: object) -> Files:
+    def files(params: np.ndarray, buffers: np.ndarray) -> Files:
         if not holders:
             holders.append(FlatModel(initialised(factory, config.seed)))
-        holders[0].load(params, buffers)  # type: ignore[arg-type]
+        holders[0].load(params, buffers)
         return {"model.safetensors": save(holders[0].state_dict())}
 
     return Workplace(
