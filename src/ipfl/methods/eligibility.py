@@ -58,15 +58,18 @@ def trial_jobs(
     federation: Federation, trained: Trained, published: Models, distance: Matrix, tried_by: np.ndarray
 ) -> list[Job]:
     """One job per buyer that tries: the start of the run, then the models of all who could sell to it."""
-    theta_0 = federation.theta_0
+    buyers = buyers_that_try(federation, trained, tried_by)
+    if not buyers:
+        return []
+    seen = federation.theta_0 + published  # once: every buyer is handed the same rows
     jobs: list[Job] = []
-    for buyer in buyers_that_try(federation, trained, tried_by):
+    for buyer in buyers:
         sellers = candidates_of(buyer, trained, distance)
         jobs.append(
             EvaluateJob(
                 buyer,
-                [theta_0, *(theta_0 + published[seller] for seller in sellers)],
-                [federation.buffers_0, *trained.buffers[sellers]],
+                [federation.theta_0, *(seen[seller] for seller in sellers)],
+                [federation.buffers_0, *(trained.buffers[seller] for seller in sellers)],
                 (TRIAL,),
             )
         )

@@ -66,7 +66,7 @@ class Ipfl:
         published, trained = publish(federation, trained, updates, state.round_index)
         bids = federation.bids
         distance = market_distances(federation, published, trained.present)
-        tried_by = tries(federation.market, bids.num_examples)
+        tried_by = tries(federation.market, federation.truth.num_examples)
         ineligible: dict[tuple[int, int], str] = {}
         if jobs := trial_jobs(federation, trained, published, distance, tried_by):
             trying = perf_counter()
