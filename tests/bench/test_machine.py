@@ -21,13 +21,13 @@ def test_a_version_that_is_not_there_is_none() -> None:
 
 @pytest.mark.skipif(not machine.STATUS.exists(), reason="only Linux tells")
 def test_the_peak_holds_what_was_once_held_until_it_is_forgotten() -> None:
-    block = np.ones(40_000_000 // 8)
+    block = np.ones(200_000_000 // 8)  # large beside what else a process gains or gives back meanwhile
     held = machine.resident_bytes()
     del block
     assert machine.peak_bytes() >= held - 1e6
-    assert machine.peak_bytes() - machine.resident_bytes() > 30e6
+    assert machine.peak_bytes() - machine.resident_bytes() > 150e6
     machine.forget_peak()
-    assert machine.peak_bytes() - machine.resident_bytes() < 30e6
+    assert machine.peak_bytes() - machine.resident_bytes() < 50e6
 
 
 def test_peak_memory_is_known_without_linux_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -491,8 +491,8 @@ BAD_DISTANCES = [
     ),
     ("0,1,nan,1\n1,0,1,1\n1,1,0,1\n1,1,1,0\n", "bad.csv, line 1: participant north: distance to east is nan"),
     (
-        "0,1,1,inf\n1,0,1,1\n1,1,0,1\n1,1,1,0\n",
-        "bad.csv, line 1: participant north: distance to archive is inf",
+        "0,1,1,-inf\n1,0,1,1\n1,1,0,1\n1,1,1,0\n",
+        "bad.csv, line 1: participant north: distance to archive is -inf",
     ),
     ("id,north,south,east\n", "bad.csv, line 1: participant archive is missing"),
     ("id,north,south,east,west\n", "bad.csv, line 1: participant 'west' is not among the bids"),
@@ -513,6 +513,20 @@ def test_distances_that_make_no_market(ipfl, text: str, message: str) -> None:
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", ["clear", "audit"])
+def test_an_infinite_distance_keeps_a_seller_off_the_buyers_market(ipfl, command: str) -> None:
+    """Nobody is on offer to anybody but south to north."""
+    distances = np.full((4, 4), np.inf)
+    distances[0, 1] = 0.0
+    np.save("few.npy", distances)
+    code, out, err = ipfl(command, "bids.csv", "--distances", "few.npy", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    if command == "clear":
+        assert {(trade["buyer"], trade["seller"]) for trade in found["trades"]} <= {("north", "south")}
 
 
 @pytest.mark.usefixtures("folder")

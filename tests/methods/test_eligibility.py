@@ -167,7 +167,7 @@ def test_a_market_without_a_pair_is_the_market_that_never_knew_it(seed, lam):
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.3]))
 def test_no_lie_on_cost_pays_where_something_is_not_on_offer(seed, lam):
     bids, distance, offered = random_market(seed)
-    report = audit(bids, on_offer(distance, offered), lam=lam, allocation="exact", payment="vcg")
+    report = audit(bids, on_offer(distance, offered), lam, "exact", "vcg", regrets=("cost", "valuation"))
     assert report.cost_regret.max() <= 1e-7
     assert report.min_utility >= -1e-9
     assert report.imbalance == 0
