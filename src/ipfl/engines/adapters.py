@@ -15,7 +15,7 @@ from ipfl.engines.adapter_training import AdapterTrainer
 from ipfl.engines.base import Progress
 from ipfl.engines.model_check import reason
 from ipfl.engines.sheets import JudgingBatch
-from ipfl.engines.spreading import spread
+from ipfl.engines.spreading import counter, spread, torch_threads_kept
 from ipfl.errors import ConfigError, EngineError, IpflError
 from ipfl.learning.language.adapters import Adapters
 from ipfl.learning.language.base import Base
@@ -83,16 +83,8 @@ class AdapterEngine:
         training = [job for job in jobs if isinstance(job, TrainJob)]
         judging = self._judge.batch([job for job in jobs if isinstance(job, EvaluateJob)])
         trained: dict[int, TrainReply] = {}
-        done = 0
-
-        def tell(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress:
-                progress(done, len(jobs))
-
-        threads_before = torch.get_num_threads()
-        try:
+        tell = counter(progress, len(jobs))
+        with torch_threads_kept():
             groups = self._trainer.groups(training)
             spread(
                 self.workers,
@@ -100,8 +92,6 @@ class AdapterEngine:
                 tell,
             )
             self._evaluate(judging, tell)
-        finally:
-            torch.set_num_threads(threads_before)
         learnt = iter([trained[place] for place in range(len(training))])
         judged = iter(judging.replies())
         return [next(learnt) if isinstance(job, TrainJob) else next(judged) for job in jobs]

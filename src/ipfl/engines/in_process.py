@@ -22,7 +22,7 @@ from ipfl.engines.model_check import check_model, reason
 from ipfl.engines.models import Models
 from ipfl.engines.resources import decide
 from ipfl.engines.sheets import JudgingBatch
-from ipfl.engines.spreading import spread
+from ipfl.engines.spreading import counter, spread, torch_threads_kept
 from ipfl.engines.training import Trainer, TrainingBatch
 from ipfl.errors import ConfigError, EngineError
 from ipfl.learning import ModelFactory, Stack
@@ -96,21 +96,11 @@ class InProcessEngine:
         """
         training = self._trainer.batch([job for job in jobs if isinstance(job, TrainJob)])
         judging = self._judge.batch([job for job in jobs if isinstance(job, EvaluateJob)])
-        done = 0
-
-        def tell(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress:
-                progress(done, len(jobs))
-
-        threads_before = torch.get_num_threads()
-        try:
+        tell = counter(progress, len(jobs))
+        with torch_threads_kept():
             pieces = [(partial(self._train, training, rows), len(rows)) for rows in training.blocks]
             spread(self.workers, pieces, tell)
             self._evaluate(judging, tell)
-        finally:
-            torch.set_num_threads(threads_before)
         trained, judged = iter(training.replies()), iter(judging.replies())
         return [next(trained) if isinstance(job, TrainJob) else next(judged) for job in jobs]
 
