@@ -14,6 +14,7 @@ TREE = {
     "BidError": 2,
     "RunFolderError": 2,
     "CheckpointError": 2,
+    "LedgerError": 2,
     "ReplyError": 1,
     "EngineError": 1,
     "InvariantError": 1,

@@ -10,7 +10,6 @@ import pytest
 from scipy.sparse import csr_array
 
 import tiny
-from ipfl import run_folder
 from ipfl.config import Config
 from ipfl.errors import ConfigError, RunFolderError
 from ipfl.run_folder import (
@@ -250,4 +249,3 @@ def test_the_folder_is_flushed_too(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
     write_bytes(tmp_path / "file", b"x")
     assert flushed == [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
-    assert run_folder.OPERATOR == "operator"

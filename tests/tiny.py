@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 
 from ipfl.config import Config, MarketConfig
 from ipfl.data import ParticipantData, Split, Task
+from ipfl.ledger import Ledger
 from ipfl.methods import Federation
 from ipfl.types import (
     EvaluateReply,
@@ -111,12 +111,10 @@ def contents(folder: Path) -> dict[str, object]:
             found[name] = [json.dumps(without_times(line)) for line in path.read_text().splitlines()]
         elif name == "summary.json":
             found[name] = json.dumps(without_times(path.read_text()))
-        elif name.startswith("checkpoints/"):
-            with safe_open(path, framework="np") as file:
-                header = file.metadata()
-                arrays = {key: file.get_tensor(key).tobytes() for key in file.keys()}  # noqa: SIM118
-            found[name] = (header["round_index"], header["run_digest"], arrays)
-        elif name != "report.html":
+        elif name == "ledger.db":
+            with Ledger.open(path) as ledger:
+                found[name] = list(ledger.entries())
+        elif name != "report.html" and not name.startswith("ledger.db-"):
             found[name] = path.read_bytes()
     return found
 

@@ -6,6 +6,7 @@
     ├── BidError          (2)  bids, distances or rules that no market can be cleared from
     ├── RunFolderError    (2)  a run folder that is missing, in the way, or unreadable
     ├── CheckpointError   (2)  a checkpoint that is damaged or belongs to another run
+    ├── LedgerError       (2)  a ledger or receipt that is missing, damaged, in use, or against which a posting goes
     ├── ReplyError        (1)  a participant's reply that cannot be used
     ├── EngineError       (1)  local training or evaluation failed
     └── InvariantError    (1)  a law of the market does not hold: our own fault, please report it
@@ -48,6 +49,12 @@ class RunFolderError(IpflError):
 
 class CheckpointError(IpflError):
     """A checkpoint is damaged, or is not one of this run."""
+
+    exit_code = 2
+
+
+class LedgerError(IpflError):
+    """The ledger or a receipt cannot be read, or a posting goes against what the ledger holds already."""
 
     exit_code = 2
 

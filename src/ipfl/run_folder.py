@@ -7,7 +7,6 @@ other files are written to a temporary name first and renamed. Nothing here is e
 import csv
 import io
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,13 +19,13 @@ import numpy as np
 
 from ipfl.config import Config
 from ipfl.errors import RunFolderError
+from ipfl.faults import point
+from ipfl.market.units import UNITS
 from ipfl.types.market import Matrix, SparseMatrix
 from ipfl.types.partition import PartitionTable
 
 EDGE_COLUMNS = ("round_index", "buyer", "seller", "num_examples", "distance", "payment")
 LEDGER_COLUMNS = ("round_index", "payer", "payee", "amount", "purpose")
-OPERATOR = "operator"
-"""The account that pays subsidies; a participant may not be called so."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,13 @@ class Run:
         return [row.id for row in self.config.participants.rows]
 
     def imbalance(self) -> float:
-        """What the trades promise sellers, minus what buyers and operator paid by the ledger; rounded once.
+        """What the trades promise sellers, minus what buyers and operator paid by the ledger, to the last unit.
 
         Not zero if a payment was not posted, or posted with another amount.
         """
-        promised = [edge["payment"] for edge in self.edges]
-        return math.fsum([*promised, *(-row["amount"] for row in self.ledger)])
+        promised = sum(round(edge["payment"] * UNITS) for edge in self.edges)
+        posted = sum(round(row["amount"] * UNITS) for row in self.ledger)
+        return float(promised - posted) / UNITS
 
     def distances(self, round_index: int) -> Matrix:
         """The (m, m) distances of one round, [buyer, seller]; NaN where a participant was absent.
@@ -95,7 +95,7 @@ def load_run(path: str | Path) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise RunFolderError(f"no run folder at {folder}: give the folder that `ipfl run --out` wrote")
-    config = Config.from_toml(_read_text(folder / "config.toml"), str(folder / "config.toml"))
+    config = Config.from_toml(read_text(folder / "config.toml"), str(folder / "config.toml"))
     summary_path = folder / "summary.json"
     rounds = _read_jsonl(folder / "rounds.jsonl")
     return Run(
@@ -189,17 +189,27 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        point("file: before writing")
         write(temporary)
+        point("file: written")
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        point("file: flushed")
         temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
+        point("file: renamed")
+        sync_folder(path.parent)
+        point("file: folder flushed")
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise RunFolderError(
-            f"cannot write {path}: {error.strerror}; free space or choose another --out"
-        ) from error
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from error
+        raise
+
+
+def unwritable(path: Path, error: OSError) -> RunFolderError:
+    """The error that says that a file cannot be written, and what to do."""
+    return RunFolderError(f"cannot write {path}: {error.strerror}; free space or choose another --out")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -217,9 +227,12 @@ def append_lines(path: Path, lines: Iterable[str]) -> bytes:
     content = "".join(f"{line}\n" for line in lines).encode("utf-8")
     try:
         with path.open("ab") as file:
+            point("lines: before writing")
             file.write(content)
             file.flush()
+            point("lines: written")
             os.fsync(file.fileno())
+            point("lines: flushed")
     except OSError as error:
         raise RunFolderError(
             f"cannot write {path}: {error.strerror}; free space, then `ipfl run --resume {path.parent}`"
@@ -238,7 +251,7 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of the run folder."""
     try:
-        content = json.loads(_read_text(path))
+        content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise RunFolderError(
             f"{path} is not valid JSON (line {error.lineno}): restore it or run again"
@@ -249,7 +262,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    *lines, torn = _read_text(path).split("\n")  # a line torn by a crash: resume writes it again
+    *lines, torn = read_text(path).split("\n")  # a line torn by a crash: resume writes it again
     del torn
     records = []
     for number, line in enumerate(lines, start=1):
@@ -264,7 +277,7 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def _read_csv(path: Path, columns: Sequence[str], num_rounds: int) -> list[dict[str, Any]]:
     """The rows of the rounds that are complete, which are those of rounds.jsonl: it is written last."""
-    text = _read_text(path)
+    text = read_text(path)
     reader = csv.DictReader(io.StringIO(text))
     if tuple(reader.fieldnames or ()) != tuple(columns):
         raise RunFolderError(f"{path} has columns {reader.fieldnames}, expected {list(columns)}")
@@ -284,7 +297,8 @@ def _read_csv(path: Path, columns: Sequence[str], num_rounds: int) -> list[dict[
     return [row for row in rows if row["round_index"] < num_rounds]
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """UTF-8 text of a file of the run folder."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -295,7 +309,8 @@ def _read_text(path: Path) -> str:
         raise RunFolderError(f"cannot read {path}: {error}") from None
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush a folder, so that names given or taken in it survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

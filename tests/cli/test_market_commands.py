@@ -9,6 +9,7 @@ import pytest
 
 from ipfl.cli.main import entry
 from ipfl.market import Bids, audit, clear, quote
+from ipfl.market.units import billed
 
 BIDS = """participant_id,num_examples,valuation,export_cost
 north,1200,90000,0.4
@@ -680,7 +681,7 @@ def write_run(
         distance[np.ix_(here, here)] = DISTANCE[np.ix_(here, here)]
         write_distances(folder, index, distance)
         bids = NORTH.take(here)
-        outcome = clear(bids, DISTANCE[np.ix_(here, here)], 0.2, *rule)
+        outcome = billed(clear(bids, DISTANCE[np.ix_(here, here)], 0.2, *rule), bids)
         for i, j in np.argwhere(outcome.allocation).tolist():
             edges.append(
                 f"{index},{bids.ids[i]},{bids.ids[j]},{bids.num_examples[j]},0.5,{float(outcome.payments[i, j])!r}"

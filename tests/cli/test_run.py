@@ -15,9 +15,9 @@ import ipfl
 import tiny
 from ipfl.cli import watch as watching
 from ipfl.config import Config, PerExample
-from ipfl.experiment import loop
 from ipfl.experiment.events import RoundDone
 from ipfl.presets import load_config, preset_names, preset_text
+from ipfl.upkeep.books import Books
 
 
 def config_of(*arguments, data=None, settings=(), seed=None):
@@ -250,16 +250,16 @@ def test_resume(ipfl_command, tables, quick, tmp_path, monkeypatch):
     arguments = ("run", "--data", tables, *quick, "--quiet", "--out")
     assert ipfl_command(*arguments, "whole").code == 0
 
-    def stop(folder, checkpoint):
-        write(folder, checkpoint)
+    def stop(*arguments):
+        book(*arguments)
         raise KeyboardInterrupt
 
-    write = loop.write_checkpoint
-    monkeypatch.setattr(loop, "write_checkpoint", stop)
+    book = Books.book
+    monkeypatch.setattr(Books, "book", stop)
     done = ipfl_command(*arguments, "half")
     assert done.code == 130
     assert done.err == ("interrupted; every finished round is on disk: go on with `ipfl run --resume half`\n")
-    monkeypatch.setattr(loop, "write_checkpoint", write)
+    monkeypatch.setattr(Books, "book", book)
     assert not (tmp_path / "half" / "summary.json").exists()
     done = ipfl_command("run", "--resume", "half")
     assert done.code == 0
@@ -414,21 +414,37 @@ def test_a_participants_file_that_is_right(ipfl_command, tables, tmp_path, quick
     ]  # fmt: skip
 
 
-def test_a_corrupt_checkpoint_and_changed_files(ipfl_command, run_folder, tmp_path):
+def test_changed_files_and_a_corrupt_ledger(ipfl_command, run_folder, tmp_path):
     for name, message in (
-        ("checkpoints/after-00002.safetensors", "is damaged"),
+        ("ledger.db", "is damaged ("),
         ("rounds.jsonl", "are not those that were written"),
     ):
         out = tmp_path / "copy"
         shutil.copytree(run_folder, out)
         (out / "summary.json").unlink()
         content = bytearray((out / name).read_bytes())
+        if name == "ledger.db":
+            content[4096:] = b"7" * (len(content) - 4096)
         content[-9] = ord("7") if content[-9] != ord("7") else ord("8")
         (out / name).write_bytes(content)
         done = ipfl_command("run", "--resume", out)
         bad(done, message)
         assert (out / name).read_bytes() == content
         shutil.rmtree(out)
+
+
+def test_a_state_that_is_lost_is_computed_again(ipfl_command, run_folder, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(run_folder, out)
+    (out / "summary.json").unlink()
+    for path in (out / "checkpoints").iterdir():
+        path.write_bytes(b"lost")
+    done = ipfl_command("run", "--resume", out)
+    assert done.code == 0
+    assert "is damaged: its content does not match its name: computing again from" in " ".join(
+        done.out.split()
+    )
+    assert tiny.contents(out) == tiny.contents(run_folder)
 
 
 def test_a_disk_that_fills_up(ipfl_command, tables, quick, tmp_path, monkeypatch):

@@ -223,7 +223,7 @@ def test_an_adapter_and_another_base_do_not_go_together(run, tmp_path):
 
 def test_the_folder_holds_adapters_only(run):
     names = {path.name for path in (run.path / "participants" / "desk-0").iterdir()}
-    assert names == {WEIGHTS, SETTINGS, "card.md", "statement.csv"}
+    assert names == {WEIGHTS, SETTINGS, "card.md", "statement.csv", "receipt.jsonl"}
     assert load_run(run.path).finished
 
 

@@ -61,12 +61,12 @@ def renamed(state):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (transposed, "tensor '1.weight' is torch.float32 (3, 64), expected torch.float32 (64, 3)"),
-        (doubled, "tensor '1.bias' is torch.float64 (64,), expected torch.float32 (64,)"),
-        (renamed, "tensor '1.bias' is nothing, expected torch.float32 (64,)"),
+        (transposed, "tensor '1.weight' is float32 (3, 64), expected float32 (64, 3)"),
+        (doubled, "tensor '1.bias' is float64 (64,), expected float32 (64,)"),
+        (renamed, "tensor '1.bias' is missing, expected float32 (64,)"),
         (
             lambda state: state.update(extra=torch.zeros(1)),
-            "tensor 'extra' is torch.float32 (1,), expected nothing",
+            "tensor 'extra' is float32 (1,), expected none",
         ),
     ],
 )
@@ -75,7 +75,25 @@ def test_tensors_that_do_not_fit_are_named(copied, edit, message):
     change(path, edit)
     with pytest.raises(RunFolderError) as error:
         ipfl.load_model(copied, "a")
-    assert str(error.value) == f"{path} does not fit the model: {message}"
+    assert str(error.value) == f"{path} does not fit the model: {message}; resume or repeat the run"
+
+
+def test_a_module_of_ones_own_that_does_not_fit_may_be_the_wrong_one(copied):
+    with pytest.raises(
+        RunFolderError, match=r"; resume or repeat the run, or give the module that it trained$"
+    ):
+        ipfl.load_model(copied, "a", module=lambda: nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(copied, value):
+    path = copied / "participants" / "a" / "model.safetensors"
+    change(path, lambda state: state["3.weight"].view(-1)[5].fill_(value))
+    with pytest.raises(RunFolderError) as error:
+        ipfl.load_model(copied, "a")
+    assert str(error.value) == (
+        f"{path}: tensor '3.weight' holds NaN or infinities, expected finite float32; resume or repeat the run"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", None])
@@ -84,6 +102,36 @@ def test_damaged_files(copied, content):
     path.write_bytes(path.read_bytes()[:-9] if content is None else content)
     with pytest.raises(RunFolderError, match="is damaged"):
         ipfl.load_model(copied, "a")
+
+
+def test_a_pickle_is_not_run(copied):
+    path = copied / "participants" / "a" / "model.safetensors"
+    torch.save({"1.bias": torch.zeros(64)}, path)
+    with pytest.raises(
+        RunFolderError, match=r"is a zip archive, such as torch\.save writes, not safetensors"
+    ):
+        ipfl.load_model(copied, "a")
+
+
+class Counting(nn.Module):
+    """Numbers of several types, and none at all."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2, dtype=torch.bfloat16)
+        self.register_buffer("steps", torch.tensor(7))
+        self.register_buffer("mask", torch.tensor([True, False]))
+        self.register_buffer("nothing", torch.zeros(0, 3))
+
+
+def test_modules_with_numbers_of_several_types_come_back_as_they_were(copied):
+    torch.manual_seed(0)
+    wanted = Counting().state_dict()
+    save_file(wanted, copied / "participants" / "a" / "model.safetensors")
+    found = ipfl.load_model(copied, "a", module=Counting).state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert found["layer.weight"].dtype == torch.bfloat16
 
 
 def test_what_is_not_there(copied):

@@ -12,6 +12,7 @@ from ipfl.errors import InvariantError
 from ipfl.experiment import drive
 from ipfl.experiment.records import edge_rows, imbalance, ledger_rows, round_line, summarise
 from ipfl.market import clear
+from ipfl.market.units import billed
 from ipfl.methods import Ipfl
 from ipfl.participants import participant
 from ipfl.types import EvaluateReply
@@ -26,6 +27,9 @@ def cleared():
     method = Ipfl(members)
     _, record = drive(method.round(method.init()), tiny.QuadraticEngine([[1.0, 0.0], [0.6, 0.8]], (4, 4)))
     return members.participants, record
+
+
+ACCOUNTS = dict.fromkeys("abcde", True)
 
 
 def truth(run):
@@ -54,7 +58,7 @@ def test_a_sparse_round_gives_the_same_rows(cleared):
     participants, record = cleared
     everybody = csr_array(1.0 - np.eye(2))
     distance = csr_array((record.distance[[0, 1], [1, 0]], everybody.indices, everybody.indptr), shape=(2, 2))
-    outcome = clear(record.bids, distance, 1.0, "exact", "vcg-subsidised")
+    outcome = billed(clear(record.bids, distance, 1.0, "exact", "vcg-subsidised"), record.bids)
     sparse = dataclasses.replace(record, distance=distance, outcome=outcome)
     assert edge_rows(participants, sparse) == edge_rows(participants, record)
     assert ledger_rows(participants, sparse) == ledger_rows(participants, record)
@@ -112,11 +116,13 @@ def test_a_trade_that_was_posted_with_another_amount_is_an_imbalance(finished):
 
 
 def test_one_loss_of_an_honest_participant_ends_individual_rationality(finished):
-    assert summarise(finished, truth(finished)) == finished.summary
+    assert summarise(finished, truth(finished), ACCOUNTS) == finished.summary
     for index, rational in ((0, False), (3, False), (4, True)):  # the attacker's losses are its own affair
         rounds = copy.deepcopy(finished.rounds)
         rounds[1]["participants"][index]["utility"] = -1e-6
-        summary = summarise(dataclasses.replace(finished, rounds=rounds), truth(finished))
+        summary = summarise(dataclasses.replace(finished, rounds=rounds), truth(finished), ACCOUNTS)
         assert summary["individually_rational"] == rational
     rounds[1]["participants"][0]["utility"] = -1e-12  # rounding
-    assert summarise(dataclasses.replace(finished, rounds=rounds), truth(finished))["individually_rational"]
+    assert summarise(dataclasses.replace(finished, rounds=rounds), truth(finished), ACCOUNTS)[
+        "individually_rational"
+    ]

@@ -1,22 +1,27 @@
 """Resume: whatever interrupts a run, and wherever, it ends with the bytes of an uninterrupted one (times aside)."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import nn
 
 import ipfl
 import tiny
-from ipfl.errors import CheckpointError, IpflError, RunFolderError
-from ipfl.experiment.events import RoundDone, RunStarted
-from ipfl.experiment.folder import held
+from ipfl.errors import CheckpointError, IpflError, LedgerError, RunFolderError
+from ipfl.experiment import rounds
+from ipfl.experiment.events import Preparing, RoundDone, RunStarted
+from ipfl.ledger import Ledger
+from ipfl.upkeep.checkpoint import read_checkpoint
+from ipfl.upkeep.doctor import diagnose
+from ipfl.upkeep.folder import held
 
 KINDS = ("trader", "trader", "attacker")
 CONFIG = tiny.config(KINDS, rounds=2)
@@ -185,7 +190,7 @@ def test_a_run_whose_participants_are_stepped_together_goes_on_too(tmp_path):
         patch.setattr(os, "fsync", cut_at(count_of_writes(tmp_path / "count") // 2, "torn"))
         with pytest.raises(PowerCut):
             ipfl.run(config, task=TASK, out=tmp_path / "half")
-    assert len(ipfl.load_run(tmp_path / "half").rounds) == 1
+    assert diagnose(tmp_path / "half").rounds == 1
     assert tiny.contents(go_on(tmp_path / "half").path) == tiny.contents(whole.path)
 
 
@@ -308,67 +313,100 @@ def test_changed_files_are_noticed(halfway, name, how):
         assert "are not those that were written: it was changed since; restore it, or start" in message
 
 
-def checkpoints(out):
-    return sorted((out / "checkpoints").iterdir())
+def states(out):
+    """The state files, the oldest round first."""
+    with Ledger.open(out / "ledger.db") as ledger:
+        digests = [entry.terms["state"] for entry in ledger.entries("WHERE kind = 'round'")]
+    return [path for digest in digests if (path := out / "checkpoints" / f"{digest}.safetensors").exists()]
 
 
 @pytest.mark.parametrize(
     ("anywhere", "every"), [(12, 74), pytest.param(250, 3, id="in-full", marks=pytest.mark.slow)]
 )
-def test_every_damaged_byte_of_a_checkpoint_is_noticed(halfway, anywhere, every):
-    (path,) = checkpoints(halfway)
+def test_every_damaged_byte_of_a_state_is_noticed(halfway, anywhere, every):
+    (path,) = states(halfway)
     whole = path.read_bytes()
     places = np.random.default_rng(0).integers(0, len(whole), anywhere).tolist() + list(range(8, 1000, every))
     for place in places:
         damaged = bytearray(whole)
         damaged[place] ^= 1
         path.write_bytes(damaged)
-        message = refused(halfway, CheckpointError)
-        assert message.startswith(f"checkpoint {path} is damaged (")
-        assert message.endswith("; start the run again with --force")
+        with pytest.raises(
+            CheckpointError, match=r"^state file .* is damaged: its content does not match its name$"
+        ):
+            read_checkpoint(halfway, path.stem)
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\0" * 1000])
-def test_no_checkpoint_at_all(halfway, content):
-    (path,) = checkpoints(halfway)
-    path.write_bytes(content)
-    assert "is damaged" in refused(halfway, CheckpointError)
-    path.unlink()
-    path.mkdir()
-    assert "is damaged" in refused(halfway, CheckpointError)
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\0" * 1000, None])
+def test_without_any_state_it_begins_again_and_must_come_to_the_same(halfway, uninterrupted, content):
+    (path,) = states(halfway)
+    path.unlink() if content is None else path.write_bytes(content)
+    seen = []
+    result = go_on(halfway, watch=seen.append)
+    told = [event.text for event in seen if isinstance(event, Preparing)]
+    assert len(told) == 1
+    assert "is missing" in told[0] if content is None else "is damaged" in told[0]
+    assert told[0].endswith(": computing again from the start")
+    assert [event.line["round_index"] for event in seen if isinstance(event, RoundDone)] == [0, 1]
+    assert tiny.contents(result.path) == uninterrupted
 
 
-def test_a_damaged_checkpoint_may_be_deleted_to_go_on_from_the_one_before(tmp_path, uninterrupted):
-    """The hint of the message, followed."""
+def test_a_damaged_state_costs_its_round_alone(tmp_path, uninterrupted):
     out = tmp_path / "run"
     start(out)
     (out / "summary.json").unlink()
-    first, second = checkpoints(out)
+    second = states(out)[1]
     second.write_bytes(b"damaged")
-    assert "delete it and resume from the one before" in refused(out, CheckpointError)
-    second.unlink()
-    assert tiny.contents(go_on(out).path) == uninterrupted
-    assert first.exists()
+    seen = []
+    assert tiny.contents(go_on(out, watch=seen.append).path) == uninterrupted
+    assert [event.text for event in seen if isinstance(event, Preparing)] == [
+        f"state file {second} is damaged: its content does not match its name: "
+        "computing again from the state after round 0"
+    ]
+    assert [event.line["round_index"] for event in seen if isinstance(event, RoundDone)] == [1]
+    assert go_on(out).finished
 
 
-def test_a_checkpoint_of_another_run(halfway, tmp_path):
-    other = ipfl.run(tiny.config(KINDS, rounds=1, seed=4), task=TASK, out=tmp_path / "other")
-    shutil.copy(checkpoints(other.path)[0], halfway / "checkpoints")
-    message = refused(halfway, CheckpointError)
-    assert "belongs to another configuration, model or other data" in message
+def test_a_round_that_comes_out_otherwise_is_not_booked(halfway, monkeypatch):
+    """Computed again from the start, with other results: the ledger keeps what was booked."""
+    (path,) = states(halfway)
+    path.unlink()
+    train = rounds.train_alone
+
+    def another(engine, state, *arguments):
+        return replace(train(engine, state, *arguments), params=state.params + 1)
+
+    monkeypatch.setattr(rounds, "train_alone", another)
+    with pytest.raises(LedgerError, match=r"^entry 'round/0' is booked already with another terms"):
+        go_on(halfway)
 
 
-def test_a_checkpoint_of_another_version(halfway, monkeypatch):
-    monkeypatch.setattr("ipfl.experiment.checkpoint.VERSION", 1)
-    assert "was written by another version of ipfl" in refused(halfway, CheckpointError)
+def test_a_state_of_another_version(halfway, monkeypatch):
+    (path,) = states(halfway)
+    monkeypatch.setattr("ipfl.upkeep.checkpoint.VERSION", 1)
+    with pytest.raises(CheckpointError, match="was written by another version of ipfl"):
+        read_checkpoint(halfway, path.stem)
 
 
-def test_safetensors_without_our_header(halfway):
-    (path,) = checkpoints(halfway)
-    with safe_open(path, framework="np") as file:
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    save_file(arrays, path)
-    assert "its contents do not match its digest" in refused(halfway, CheckpointError)
+def test_a_state_that_is_no_state(halfway):
+    """Whatever its name says: a file of the right digest that holds something else."""
+    for content in (b"nonsense", save({"x": np.zeros(2)})):
+        digest = hashlib.sha256(content).hexdigest()
+        (halfway / "checkpoints" / f"{digest}.safetensors").write_bytes(content)
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            read_checkpoint(halfway, digest)
+
+
+def test_what_a_crash_left_is_cleared_away(halfway, uninterrupted):
+    (halfway / "checkpoints" / ".new.tmp").write_bytes(b"half")
+    (halfway / "checkpoints" / f"{'0' * 64}.safetensors").write_bytes(b"never booked")
+    (halfway / "receipts" / "00000.jsonl").unlink()
+    assert tiny.contents(go_on(halfway).path) == uninterrupted
+
+
+def test_another_key_is_noticed(halfway, monkeypatch, tmp_path):
+    monkeypatch.setenv("IPFL_OPERATOR_KEY", str(tmp_path / "another.key"))
+    assert "was begun with another operator's key" in refused(halfway, CheckpointError)
 
 
 def test_a_run_in_use_by_another_process_is_left_alone(halfway):

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from ipfl.data import Task
 from ipfl.engines import InProcessEngine
 from ipfl.errors import ConfigError, DataError, EngineError, IpflError, RunFolderError
 from ipfl.experiment.events import JobsDone, RoundDone, RunFinished, RunStarted
+from ipfl.ledger import Ledger
 from ipfl.market import Bids, clear
+from ipfl.market.units import billed
 from ipfl.run_folder import EDGE_COLUMNS, LEDGER_COLUMNS
 from ipfl.types import EvaluateJob, MissingReply, TrainJob
 
@@ -30,16 +33,17 @@ def test_the_folder_holds_what_the_documentation_says(finished):
     names = {path.name for path in finished.path.iterdir()}
     assert names == {
         "config.toml", "environment.json", "rounds.jsonl", "edges.csv", "ledger.csv", "summary.json",
-        "participants", "checkpoints", "distances", "partition.json",
+        "participants", "checkpoints", "distances", "partition.json", "ledger.db", "receipts",
     }  # fmt: skip
     for name in "abcde":
         inside = {path.name for path in (finished.path / "participants" / name).iterdir()}
-        assert inside == {"model.safetensors", "card.md", "statement.csv"}
+        assert inside == {"model.safetensors", "card.md", "statement.csv", "receipt.jsonl"}
     assert {path.name for path in (finished.path / "participants").iterdir()} == set("abcde")
-    assert [path.name for path in sorted((finished.path / "checkpoints").iterdir())] == [
-        "after-00002.safetensors",
-        "after-00003.safetensors",
-    ]
+    with Ledger.open(finished.path / "ledger.db") as ledger:
+        digests = [entry.terms["state"] for entry in ledger.entries("WHERE kind = 'round'")]
+    names = {path.name for path in (finished.path / "checkpoints").iterdir()}
+    assert names == {f"{digest}.safetensors" for digest in digests[-2:]}
+    assert len(list((finished.path / "receipts").iterdir())) == 3
     assert len(list((finished.path / "distances").iterdir())) == 3
 
 
@@ -59,7 +63,8 @@ def test_rounds_and_summary_have_the_keys_that_others_read(finished):
         "mean_utility", "total_utility", "total_welfare", "individually_rational", "budget_imbalance", "seconds",
     ]  # fmt: skip
     assert list(summary["participants"][0]) == [
-        "id", "kind", "num_examples", "valuation", "export_cost", "conduct", "accuracy", "accuracy_alone",
+        "id", "kind", "num_examples", "valuation", "export_cost", "conduct", "account_open",
+        "accuracy", "accuracy_alone",
         "loss", "loss_alone", "accuracy_paper", "accuracy_held_out", "round_paper", "round_held_out",
         "accuracy_paper_alone", "accuracy_held_out_alone", "gain", "cost", "paid", "received", "utility",
         "imports", "exports",
@@ -114,7 +119,9 @@ def test_edges_are_what_the_market_clears_from_bids_and_distances(under_rule):
         columns = {key: np.array([bid[key] for bid in reported]) for key in reported[0]}
         bids = Bids(**columns)
         distance = under_rule.distances(line["round_index"])
-        outcome = clear(bids, distance, lam=market.lam, allocation=market.allocation, payment=market.payment)
+        outcome = billed(
+            clear(bids, distance, lam=market.lam, allocation=market.allocation, payment=market.payment), bids
+        )
         found = {
             (ids.index(e["buyer"]), ids.index(e["seller"])): e
             for e in under_rule.edges
@@ -164,12 +171,12 @@ def test_statements_end_in_what_the_summary_says(under_rule):
     for row in under_rule.summary["participants"]:
         path = under_rule.path / "participants" / row["id"] / "statement.csv"
         with path.open(newline="") as file:
-            lines = list(csv.DictReader(file))
+            opened, *lines = csv.DictReader(file)
+        assert (opened["side"], opened["balance"]) == ("opened", "0.000000")
         assert len(lines) == row["imports"] + row["exports"]
         balance = float(lines[-1]["balance"]) if lines else 0.0
         assert balance == pytest.approx(row["received"] - row["paid"])
-        assert math.fsum(float(line["amount"]) for line in lines) == pytest.approx(balance)
-        assert "-0.0" not in path.read_text().replace("\n", ",").split(",")
+        assert sum(Decimal(line["amount"]) for line in lines) == Decimal(lines[-1]["balance"] if lines else 0)
         for line in lines:
             assert line["side"] in ("bought", "sold")
             assert (float(line["amount"]) <= 0) == (line["side"] == "bought")
@@ -275,7 +282,7 @@ def test_events_come_in_order_and_after_the_disk(tmp_path):
             lines = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
             assert json.loads(lines[-1]) == event.line
             index = event.line["round_index"]
-            assert (tmp_path / "run" / "checkpoints" / f"after-{index + 1:05d}.safetensors").exists()
+            assert (tmp_path / "run" / "receipts" / f"{index:05d}.jsonl").exists()
         if isinstance(event, RunFinished):
             assert (tmp_path / "run" / "summary.json").exists()
         seen.append(event)

@@ -6,7 +6,7 @@ import pytest
 import ipfl
 import tiny
 from ipfl.config import WithdrawalConfig
-from ipfl.experiment.withdrawal import FOR_GOOD, REASON, withdrawals
+from ipfl.experiment.withdrawal import FOR_GOOD, WITHDRAWN, withdrawals
 
 UTILITIES = np.array([1.0, -1.0, 0.0, -1e-15, -2.0])
 NOBODY = np.zeros(5, dtype=np.int64)
@@ -77,7 +77,7 @@ def column(run, key, index=2):
 def test_who_pays_too_much_to_export_leaves_and_returns(stayed, left):
     assert all(column(stayed, "present"))
     assert column(left, "present") == [True, False, False, True, False]
-    assert column(left, "refusal") == [None, REASON, REASON, None, REASON]
+    assert column(left, "refusal") == [None, WITHDRAWN, WITHDRAWN, None, WITHDRAWN]
     utility = column(left, "utility")
     assert utility[0] < 0
     assert utility[1] == utility[2] == 0

@@ -7,10 +7,10 @@ import pytest
 
 from ipfl.errors import ConfigError, ReplyError
 from ipfl.experiment import drive
-from ipfl.experiment.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ipfl.experiment.withdrawal import FOR_GOOD
 from ipfl.methods import METHODS, WITH_A_MARKET, Method, build_method, find_method
 from ipfl.types import EvaluateReply, Misreport, TrainJob
+from ipfl.upkeep.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from tiny import QuadraticEngine, federation, missing, with_nan
 
 RULES = ("paper", "lean", "truthful", "subsidised")
@@ -207,16 +207,12 @@ def test_jobs_are_one_for_each_participant_in_its_round(name):
 def test_a_state_survives_a_checkpoint_and_goes_on_as_if_nothing_had_been(tmp_path, name, done):
     method, engine = world(name, faults={(1, 1): missing})
     state, _ = play(method, engine, done)
-    marks = {"rounds.jsonl": (0, "")}
     alone = replace(method.init(), round_index=done)
     away = np.array([0, 0, 7, 0, FOR_GOOD])
-    write_checkpoint(tmp_path, Checkpoint(state, alone, marks, "run", away))
-    read = read_checkpoint(tmp_path, "run")
-    assert read is not None
+    read = read_checkpoint(tmp_path, write_checkpoint(tmp_path, Checkpoint(state, alone, away)))
     assert read.away_until.tolist() == away.tolist()
     assert_same_state(state, read.state)
     assert_same_state(alone, read.alone)
-    assert read.marks == marks
     uninterrupted, expected = play(method, engine, 2, state)
     resumed, records = play(*world(name, faults={(1, 1): missing}), 2, read.state)
     assert_same_state(uninterrupted, resumed)

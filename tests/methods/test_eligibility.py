@@ -12,8 +12,8 @@ import ipfl
 import tiny
 from ipfl.data.exams import guessing, trial_rows
 from ipfl.experiment import drive, set_up
-from ipfl.market import Bids, audit, clear
-from ipfl.methods.eligibility import copies, judge_trials, on_offer, trial_jobs
+from ipfl.market import Bids, audit, clear, cosine_distances, pair_distances
+from ipfl.methods.eligibility import copies, held_back, judge_trials, on_offer, trial_jobs
 from ipfl.methods.steps import Trained
 from ipfl.report.page import render_page
 from ipfl.report.why import not_bought
@@ -121,14 +121,34 @@ def test_an_update_may_be_three_times_as_long(length, offered):
         assert found.reasons[0, 2] == "its update is 3.1 times as long as the buyer's"
 
 
-def test_copies_are_held_back_and_named():
-    published = UPDATES.copy()
-    published[3] = 2 * published[1]
-    found = judged(published=published)
-    assert not found.offered[[0, 2]][:, [1, 3]].any()
+COPIED = UPDATES.copy()
+COPIED[3] = 2 * COPIED[1]
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("eligibility", ["auto", "on"])
+def test_copies_are_held_back_and_named(eligibility, sparse):
+    """Whether buyers try models or not, and whatever the copy's length."""
+    who, there, distance = federation(), trained(), cosine_distances(COPIED)
+    who = dataclasses.replace(who, market=who.market.model_copy(update={"eligibility": eligibility}))
+    if sparse:
+        distance = pair_distances(COPIED, csr_array(1.0 - np.eye(M)))
+    found = held_back(who, there, distance)
+    assert found.offered.tolist() == [[True, False, True, False]] * M
     assert found.reasons[0, 3] == "its update is a copy of that of b, or the other way round"
-    assert copies(np.zeros_like(UPDATES), EVERYBODY, federation()) == {}
-    assert copies(published, np.array([True, True, True, False]), federation()) == {}
+    assert found.reasons[0, 1] == "its update is a copy of that of d, or the other way round"
+    assert sorted(found.reasons) == [(0, 1), (0, 3), (1, 3), (2, 1), (2, 3), (3, 1)]
+    left = on_offer(distance, found.offered)
+    jobs = trial_jobs(who, there, COPIED, left, EVERYBODY)
+    assert [len(job.params) - 1 for job in jobs] == [1, 2, 1, 2]  # those held back are not tried
+
+
+def test_who_is_no_copy():
+    distance = cosine_distances(COPIED)
+    assert held_back(tiny.federation([9] * M, [1.0] * M, [0.1] * M, p=3), trained(), distance) is None  # off
+    assert held_back(federation(), trained((True, True, True, False)), distance) is None
+    assert copies(federation(), EVERYBODY, cosine_distances(np.zeros_like(UPDATES))) == {}
+    assert copies(federation(), EVERYBODY, cosine_distances(UPDATES)) == {}
 
 
 def test_a_buyer_that_does_not_answer_is_offered_nothing():

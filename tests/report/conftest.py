@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from ipfl.config import PROHIBITIVE_COST, Config
-from ipfl.market import Bids, clear
+from ipfl.market import Bids, billed, clear, whole_units
 from ipfl.run_folder import (
     EDGE_COLUMNS,
     LEDGER_COLUMNS,
-    OPERATOR,
     append_lines,
     csv_lines,
     write_distances,
     write_json,
     write_text,
 )
+from ipfl.types import OPERATOR
 
 KINDS = ("trader",) * 8 + ("buyer",) * 2 + ("seller", "attacker")
 BuildRun = Callable[..., Path]
@@ -127,13 +127,15 @@ def _round(
     distance = (distance + distance.T) / 2
     np.fill_diagonal(distance, 0.0)
     here = np.flatnonzero(present)
-    outcome = clear(
-        Bids(bids.num_examples[here], bids.valuation[here], bids.export_cost[here]),
+    theirs = whole_units(Bids(bids.num_examples[here], bids.valuation[here], bids.export_cost[here]))
+    cleared = clear(
+        theirs,
         distance[np.ix_(here, here)],
         lam=config.market.lam,
         allocation=config.market.allocation,
         payment=config.market.payment,
     )
+    outcome = billed(cleared, theirs)
     distance[~present] = distance[:, ~present] = np.nan
     write_distances(folder, round_index, distance)
     subsidised = config.market.payment == "vcg-subsidised"
@@ -151,7 +153,7 @@ def _round(
                 "payment": payment,
             }
         )
-        cost = float(bids.export_cost[here[seller]]) if subsidised else payment
+        cost = float(theirs.export_cost[seller]) if subsidised else payment
         sale = payment - (payment - cost)  # as runs post it: sale and subsidy add up to the payment exactly
         posting = {"round_index": round_index, "payee": names[1]}
         postings.append(posting | {"payer": names[0], "amount": sale, "purpose": "sale"})

@@ -23,6 +23,7 @@ from ipfl.market.auditing import audit as audit_market
 from ipfl.market.exact import NODE_LIMIT
 from ipfl.market.regret import NEGLIGIBLE
 from ipfl.market.rules import Rule, rule_name
+from ipfl.market.units import billed
 from ipfl.market.verdict import PROMISES, Finding, findings, passed
 from ipfl.methods.gain_curves import curves_of
 from ipfl.methods.registry import WITH_A_MARKET
@@ -288,13 +289,13 @@ def progress(watched: bool, label: str, total: int | None) -> Iterator[Any]:
 
 
 def _recorded(run: Run, round_index: int, bids: Bids, report: AuditReport) -> Finding:
-    """Whether edges.csv holds the payments that the rules lead to, and no others."""
+    """Whether edges.csv holds the payments that the rules lead to, in whole units, and no others."""
     recorded = {
         (edge["buyer"], edge["seller"]): edge["payment"]
         for edge in run.edges
         if edge["round_index"] == round_index
     }
-    outcome = report.outcome
+    outcome = billed(report.outcome, bids)
     ruled = {
         (bids.ids[i], bids.ids[j]): float(outcome.payments[i, j])
         for i, j in zip(*(axis.tolist() for axis in np.nonzero(outcome.allocation)), strict=True)

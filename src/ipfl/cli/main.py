@@ -23,6 +23,17 @@ COMMANDS = {
     "partition": ("ipfl.cli.partition:partition", "Show who has how many examples of which class."),
     "clear": ("ipfl.cli.clear:clear", "Clear a market given as a table of bids and distances."),
     "audit": ("ipfl.cli.audit:audit", "Audit a market or a finished run: could a lie have paid?"),
+    "statement": (
+        "ipfl.cli.statement:statement",
+        "A participant's bill: every trade, why, and was it worth it.",
+    ),
+    "export": ("ipfl.cli.export:export", "Write a run's ledger for Beancount, hledger, CSV or Parquet."),
+    "verify": ("ipfl.cli.verify:verify", "Check a run's ledger: chain, sums, every price, receipts."),
+    "members": (
+        "ipfl.cli.members:members",
+        "List a run's members; let one join or leave while it is paused.",
+    ),
+    "doctor": ("ipfl.cli.doctor:doctor", "Say what state a run folder is in, and what to do."),
     "quote": ("ipfl.cli.quote:quote", "What joining a market would bring, before joining it."),
     "calibrate": ("ipfl.cli.calibrate:calibrate", "What a better model is worth to you, from your own data."),
     "chat": ("ipfl.cli.chat:chat", "Talk to a participant's language model."),

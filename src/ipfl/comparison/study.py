@@ -44,7 +44,7 @@ def carry_out(grid: Grid, folder: Path, *, workers: int, force: bool, watch: Wat
       RunFolderError: the folder holds something else, or is in use.
       KeyboardInterrupt: after all processes have ended.
     """
-    from ipfl.experiment.folder import held
+    from ipfl.upkeep.folder import held
 
     cells = grid.cells(folder)
     kept = [] if force else kept_cells(folder, cells)

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
 NUM_PARTICIPANTS_MAX = 100_000
 NUM_ROUNDS_MAX = 100_000
 PROHIBITIVE_COST = 1e9
-PARTICIPANT_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+PARTICIPANT_ID_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
+"""Ids name folders: none begins with a dot."""
 
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Factor = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]

@@ -14,6 +14,7 @@ from ipfl.config.sections import (
     EngineConfig,
     EvaluationConfig,
     MarketConfig,
+    MembershipEvent,
     PartitionConfig,
     TrainingConfig,
     WithdrawalConfig,
@@ -40,7 +41,8 @@ class Config(Table):
     Built by hand, `Config(rounds=3)`, a mistake raises pydantic's ValidationError, which lists all that is wrong;
     `from_mapping`, `from_toml` and `ipfl.load_config` raise `ConfigError` with one sentence. `methods` holds the
     hyper-parameters of methods by their name; those of `method` are used. `task_settings` are what `task` lets be set.
-    `language`, if given, makes it a run of adapters on a language model.
+    `membership`: who joins or leaves between rounds. `language`, if
+    given, makes it a run of adapters on a language model.
     """
 
     rounds: Annotated[int, Field(ge=1, le=NUM_ROUNDS_MAX)] = 20
@@ -56,6 +58,7 @@ class Config(Table):
     partition: PartitionConfig = PartitionConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     withdrawal: WithdrawalConfig = WithdrawalConfig()
+    membership: Annotated[tuple[MembershipEvent, ...], Field(strict=False)] = ()
     engine: EngineConfig = EngineConfig()
     language: LanguageConfig | None = None
     methods: dict[str, dict[str, bool | int | float | str]] = Field(default_factory=dict)
@@ -73,6 +76,8 @@ class Config(Table):
         True
         """
         tables = self.model_dump(mode="json", exclude_none=True)
+        if not self.membership:
+            del tables["membership"]
         if self.participants.rows:
             tables["participants"] = tables["participants"]["rows"]
         else:
@@ -133,6 +138,7 @@ def _table_at(path: Sequence[str]) -> type[BaseModel]:
         "engine": EngineConfig,
         "language": LanguageConfig,
         "withdrawal": WithdrawalConfig,
+        "membership": MembershipEvent,
         "lie": LieConfig,
         "rows": ParticipantConfig,
         "valuation": Distribution,

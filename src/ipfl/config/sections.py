@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from ipfl.config.amounts import NUM_ROUNDS_MAX, Table
+from ipfl.config.amounts import NUM_ROUNDS_MAX, PARTICIPANT_ID_PATTERN, Table
 
 Rule = Literal["paper", "lean", "truthful", "subsidised"]
 
@@ -127,6 +127,14 @@ class WithdrawalConfig(Table):
     when: Literal["never", "strict", "probability"] = "never"
     probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     rejoin_after: Annotated[int, Field(ge=0, le=NUM_ROUNDS_MAX)] = 0
+
+
+class MembershipEvent(Table):
+    """A participant that joins or leaves before a round; one whose first event is to join is not there before."""
+
+    round_index: Annotated[int, Field(ge=1, le=NUM_ROUNDS_MAX)]
+    participant_id: Annotated[str, Field(pattern=PARTICIPANT_ID_PATTERN)]
+    event: Literal["join", "leave"]
 
 
 class EngineConfig(Table):

@@ -9,8 +9,9 @@ import numpy as np
 from ipfl.data.exams import SPLITS
 from ipfl.errors import check
 from ipfl.market.candidates import edge_distances
-from ipfl.run_folder import OPERATOR, Run
-from ipfl.types import EvaluateReply, Participant, RoundRecord
+from ipfl.market.units import UNITS, exact_units
+from ipfl.run_folder import Run
+from ipfl.types import OPERATOR, EvaluateReply, Participant, RoundRecord
 
 Line = dict[str, Any]
 MEASURES = ("loss", "loss_alone", "choice", "choice_alone")
@@ -40,24 +41,22 @@ def edge_rows(participants: Sequence[Participant], record: RoundRecord) -> list[
 
 def ledger_rows(participants: Sequence[Participant], record: RoundRecord) -> list[Line]:
     """One transfer per purchase, and one from the operator where the buyer pays less than the seller receives."""
-    rows = []
-    for buyer, seller, received, charged in zip(*record.outcome.edges(), strict=True):
-        payment = float(received)
-        subsidy = payment - float(charged)
-        charge = (
-            payment - subsidy
-        )  # one of the two differences is exact, so both amounts add up to the payment
-        for payer, amount, purpose in (
+    edges, rows = record.outcome.edges(), []
+    prices, charges = exact_units(edges.payments).tolist(), exact_units(edges.charges).tolist()
+    for buyer, seller, price, charge in zip(
+        edges.buyers.tolist(), edges.sellers.tolist(), prices, charges, strict=True
+    ):
+        for payer, units, purpose in (
             (participants[buyer].participant_id, charge, "sale"),
-            (OPERATOR, subsidy, "subsidy"),
+            (OPERATOR, price - charge, "subsidy"),
         ):
-            if amount > 0:
+            if units > 0:
                 rows.append(
                     {
                         "round_index": record.round_index,
                         "payer": payer,
                         "payee": participants[seller].participant_id,
-                        "amount": amount,
+                        "amount": units / UNITS,
                         "purpose": purpose,
                     }
                 )
@@ -135,8 +134,11 @@ def round_line(
     }
 
 
-def summarise(run: Run, participants: Sequence[Participant]) -> Line:
-    """The summary of a run whose last round is done: final accuracies, money over all rounds."""
+def summarise(run: Run, participants: Sequence[Participant], accounts: Mapping[str, bool]) -> Line:
+    """The summary of a run whose last round is done: final accuracies, money over all rounds.
+
+    `accounts`: whose account the ledger has, and whether it is open.
+    """
     last = run.rounds[-1]["participants"]
     rows = []
     for index, participant in enumerate(participants):
@@ -153,6 +155,7 @@ def summarise(run: Run, participants: Sequence[Participant]) -> Line:
                 "valuation": participant.valuation,
                 "export_cost": participant.export_cost,
                 "conduct": participant.conduct,
+                "account_open": accounts.get(participant.participant_id, False),
                 "accuracy": last[index]["accuracy"],
                 "accuracy_alone": last[index]["accuracy_alone"],
                 **{key: last[index][key] for key in MEASURES if key in last[index]},

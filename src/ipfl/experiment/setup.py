@@ -17,15 +17,14 @@ from ipfl.data.instructions import InstructionTask
 from ipfl.engines import Engine
 from ipfl.errors import ConfigError
 from ipfl.experiment.alone import alone_key
-from ipfl.experiment.checkpoint import run_digest
 from ipfl.experiment.language import adapter_workplace
 from ipfl.experiment.modules import ModelFactory, module_workplace
 from ipfl.experiment.workplace import Workplace
 from ipfl.methods import Federation, Local, Method, build_method, find_method, hyper_parameters
 from ipfl.participants import participant, read_participants, resolve_rows
 from ipfl.plugins import described, load_installed
-from ipfl.run_folder import OPERATOR
-from ipfl.types import Participant
+from ipfl.types import OPERATOR, Participant
+from ipfl.upkeep.checkpoint import run_digest
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,11 @@
 """What a participant takes home: its model, a card that says where it comes from, and its bill."""
 
-import csv
-import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from ipfl.config import Config
@@ -18,20 +14,40 @@ from ipfl.experiment.language import check_participant, load_adapted_model
 from ipfl.experiment.modules import CUSTOM
 from ipfl.experiment.workplace import Workplace
 from ipfl.learning import model_factory
+from ipfl.ledger import Ledger, csv_text, statements
+from ipfl.ledger.statement import COLUMNS
+from ipfl.ledger.store import digest_of
 from ipfl.run_folder import Run, load_run, write_bytes, write_text
+from ipfl.tensor_file import read_tensors, type_code
 from ipfl.types import Participant, State
 
-STATEMENT_COLUMNS = ("round_index", "side", "with", "num_examples", "distance", "amount", "balance")
+RECEIPT = "receipt.jsonl"
 
 
-def write_take_home(run: Run, participants: tuple[Participant, ...], state: State, place: Workplace) -> None:
-    """Write participants/<id>/ for everybody: the files of its model, card.md, statement.csv."""
+def write_take_home(
+    run: Run, participants: tuple[Participant, ...], state: State, place: Workplace, ledger: Ledger
+) -> dict[str, str]:
+    """Write participants/<id>/ for everybody: the files of its model, card.md, statement.csv.
+
+    Returns the SHA-256 of every file of a model, by `id/name`.
+    """
+    digests, bills = {}, statements(ledger.entries())
     for index, participant in enumerate(participants):
         folder = run.path / "participants" / participant.participant_id
         for name, content in place.files(state.params[index], state.buffers[index]).items():
             write_bytes(folder / name, content)
-        write_text(folder / "statement.csv", _statement(run, participant.participant_id))
+            digests[f"{participant.participant_id}/{name}"] = digest_of(content)
+        bill = bills.get(participant.participant_id)  # none if it never joined
+        write_text(folder / "statement.csv", csv_text(bill) if bill else ",".join(COLUMNS) + "\n")
         write_text(folder / "card.md", _card(run, index, participant, place))
+
+    return digests
+
+
+def write_receipts(folder: Path, receipts: Mapping[str, str]) -> None:
+    """Write participants/<id>/receipt.jsonl: by it everybody can tell later whether the ledger is still the same."""
+    for name, line in receipts.items():
+        write_text(folder / "participants" / name / RECEIPT, line)
 
 
 def load_model(
@@ -44,7 +60,8 @@ def load_model(
       participant_id: whose model.
       module: builds the module, for runs that trained a model of the user's own.
     Raises:
-      RunFolderError: no such participant or file, or names, shapes or types that do not fit the model.
+      RunFolderError: no such participant or file; or a file that is damaged, whose names, shapes or types do not fit
+        the model, or whose numbers are not finite.
     """
     if not isinstance(run, Run):
         run = load_run(run)
@@ -58,6 +75,7 @@ def load_model(
         raise RunFolderError(
             f"{run.path / 'environment.json'} has no {lacking[0]!r}: restore it or run again"
         )
+    what_to_do = "resume or repeat the run"
     if module is None:
         if environment["model"] == CUSTOM:
             raise RunFolderError(
@@ -65,61 +83,24 @@ def load_model(
             )
         shape = tuple(environment["input_shape"])
         module = model_factory(environment["model"], shape, len(environment["class_names"]))
+    else:
+        what_to_do += ", or give the module that it trained"
     model = module()
     path = run.path / "participants" / participant_id / "model.safetensors"
-    if not path.exists():
-        raise RunFolderError(f"{path} is missing: models are written when a run finishes; resume it first")
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}): resume or repeat the run") from None
-    _check_same_tensors(path, state, model.state_dict())
-    model.load_state_dict(state)
+    model.load_state_dict(_read_like(path, model.state_dict(), what_to_do))
     return model.eval()
 
 
-def _check_same_tensors(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    for name in sorted(set(found) | set(wanted)):
-        have = f"{found[name].dtype} {tuple(found[name].shape)}" if name in found else "nothing"
-        want = f"{wanted[name].dtype} {tuple(wanted[name].shape)}" if name in wanted else "nothing"
-        if have != want:
-            raise RunFolderError(f"{path} does not fit the model: tensor {name!r} is {have}, expected {want}")
-
-
-def _statement(run: Run, name: str) -> str:
-    """The participant's bill: one row per purchase and sale, with the running balance."""
-    edges = {(edge["round_index"], edge["buyer"], edge["seller"]): edge for edge in run.edges}
-    charges: dict[tuple[int, str], float] = {
-        (row["round_index"], row["payee"]): row["amount"]
-        for row in run.ledger
-        if row["payer"] == name and row["purpose"] == "sale"
+def _read_like(path: Path, wanted: dict[str, torch.Tensor], what_to_do: str) -> dict[str, torch.Tensor]:
+    """The tensors of a file that has the names, types and shapes of those wanted."""
+    declared = {
+        name: (type_code(str(tensor.dtype).removeprefix("torch.")), tuple(tensor.shape))
+        for name, tensor in wanted.items()
     }
-    rows: list[dict[str, Any]] = []
-    amounts: list[float] = []
-    for (round_index, buyer, seller), edge in edges.items():
-        if buyer == name:
-            side, other, amount = "bought", seller, 0.0 - charges.get((round_index, seller), 0.0)
-        elif seller == name:
-            side, other, amount = "sold", buyer, edge["payment"]
-        else:
-            continue
-        amounts.append(amount)
-        rows.append(
-            {
-                "round_index": round_index,
-                "side": side,
-                "with": other,
-                "num_examples": edge["num_examples"],
-                "distance": edge["distance"],
-                "amount": amount,
-                "balance": math.fsum(amounts),
-            }
-        )
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, STATEMENT_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    missing = "models are written when a run finishes; resume it first"
+    arrays, _ = read_tensors(path, declared, what_to_do=what_to_do, if_missing=missing)
+    # bfloat16 comes as its bits
+    return {name: torch.from_numpy(array).view(wanted[name].dtype) for name, array in arrays.items()}
 
 
 def _card(run: Run, index: int, participant: Participant, place: Workplace) -> str:

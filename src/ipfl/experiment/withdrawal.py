@@ -4,11 +4,11 @@ A withdrawn participant is sent no jobs and trades with nobody; it goes on train
 know nothing of this: to them it is somebody who did not answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 
 from ipfl.config import WithdrawalConfig
 from ipfl.engines import Engine, Progress
@@ -16,7 +16,9 @@ from ipfl.seeding import generator
 from ipfl.types import Job, MissingReply, Reply, State, TrainJob, TrainReply
 
 FOR_GOOD = np.iinfo(np.int64).max
-REASON = "withdrawn: the market cost it more than it brought"
+WITHDRAWN = "withdrawn: the market cost it more than it brought"
+LEFT = "it has left: its account is closed"
+NOT_YET = "it has not joined yet"
 ROUNDING = 1e-9
 
 
@@ -54,10 +56,10 @@ def withdrawals(
 
 
 class WithoutThoseAway:
-    """An engine that answers for the withdrawn, without asking them."""
+    """An engine that answers for those who are away, without asking them; `reasons` says why each is."""
 
-    def __init__(self, engine: Engine, away: Bool[np.ndarray, "m"]):
-        self.engine, self.away = engine, away
+    def __init__(self, engine: Engine, reasons: Mapping[int, str]):
+        self.engine, self.reasons = engine, reasons
         self.num_examples = engine.num_examples
 
     def initial(self) -> tuple[np.ndarray, np.ndarray]:
@@ -66,19 +68,20 @@ class WithoutThoseAway:
 
     def run(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Reply]:
         """The engine's replies for those who are there."""
-        asked = [job for job in jobs if not self.away[job.participant]]
+        asked = [job for job in jobs if job.participant not in self.reasons]
         replies = iter(self.engine.run(asked, progress))
         return [
-            MissingReply(job.participant, REASON) if self.away[job.participant] else next(replies)
+            MissingReply(job.participant, self.reasons[job.participant])
+            if job.participant in self.reasons
+            else next(replies)
             for job in jobs
         ]
 
 
-def train_alone(engine: Engine, state: State, round_index: int, away: Bool[np.ndarray, "m"]) -> State:
-    """Local training of the withdrawn from the models they hold, in a round that the others have done."""
+def train_alone(engine: Engine, state: State, round_index: int, away: Sequence[int]) -> State:
+    """Local training of those away from the models they hold, in a round that the others have done."""
     jobs: list[Job] = [
-        TrainJob(int(index), round_index, state.params[index], state.buffers[index])
-        for index in np.flatnonzero(away)
+        TrainJob(index, round_index, state.params[index], state.buffers[index]) for index in away
     ]
     if not jobs:
         return state

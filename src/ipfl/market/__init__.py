@@ -13,10 +13,12 @@ from ipfl.market.neighbours import nearest
 from ipfl.market.quoting import Purchase, Quote, QuoteRange, Sale, quote, quote_range
 from ipfl.market.rules import RULES, Rule, check_rules, resolve_rule
 from ipfl.market.sketch import sketch, sketch_error
+from ipfl.market.units import UNITS, billed, whole_units
 from ipfl.types.market import Bids, Edges, GainCurve, Outcome
 
 __all__ = [
     "RULES",
+    "UNITS",
     "AuditReport",
     "Bids",
     "Edges",
@@ -32,6 +34,7 @@ __all__ = [
     "SquareRoot",
     "WellBeing",
     "audit",
+    "billed",
     "by_the_truth",
     "check_rules",
     "clear",
@@ -47,5 +50,6 @@ __all__ = [
     "sketch_error",
     "threshold",
     "well_being",
+    "whole_units",
     "without_payments",
 ]

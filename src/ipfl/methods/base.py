@@ -15,6 +15,7 @@ from jaxtyping import Float32
 
 from ipfl.config import MarketConfig
 from ipfl.market.rules import resolve_rule
+from ipfl.market.units import whole_units
 from ipfl.methods.gain_curves import gain_curves
 from ipfl.types import Bids, Job, Participant, Reply, RoundRecord, State
 
@@ -67,19 +68,21 @@ class Federation:
     def bids(self) -> Bids:
         """What every participant reports: the truth itself (the same object) where nobody lies.
 
-        A false number of examples is rounded to a whole one, at least 1.
+        A false number of examples is rounded to a whole one, at least 1; export costs are made whole numbers of the
+        ledger's units, upwards.
         """
         truth, lies = self.truth, [p.misreport for p in self.participants]
         if all(lie.truthful for lie in lies):
-            return truth
+            return whole_units(truth)
         reported = np.rint(truth.num_examples * np.array([lie.num_examples for lie in lies]))
-        return Bids(
+        lied = Bids(
             num_examples=np.maximum(reported, 1).astype(np.int64),
             valuation=truth.valuation * np.array([lie.valuation for lie in lies]),
             export_cost=truth.export_cost * np.array([lie.export_cost for lie in lies]),
             participant_ids=truth.participant_ids,
             curves=truth.curves,
         )
+        return whole_units(lied)
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ipfl.market import Bids, Outcome, by_the_truth, clear, without_payments
+from ipfl.market.units import billed
 from ipfl.methods.distances import narrowed, widened
 from ipfl.types.market import Graph, Matrix, SparseMatrix
 
@@ -23,14 +24,17 @@ def clear_present(
     allocation: str,
     payment: str,
 ) -> Cleared:
-    """Clear the market of the present participants by their bids, and judge it by the truth.
+    """Clear the market of the present participants by their bids, bill whole units, and judge it by the truth.
 
+    Args:
+      bids: with whole export costs (`Federation.bids`).
     Returns:
       The outcome over all m (zeros for the absent), and the distances with NaN for the absent (nothing, if sparse).
     """
 
     def clear_them(here: np.ndarray, near: Matrix) -> Outcome:
-        outcome = clear(bids.take(here), near, lam=lam, allocation=allocation, payment=payment)
+        theirs = bids.take(here)
+        outcome = billed(clear(theirs, near, lam=lam, allocation=allocation, payment=payment), theirs)
         return outcome if bids is truth else by_the_truth(outcome, truth.take(here), near, lam)
 
     return _among(present, distance, clear_them)

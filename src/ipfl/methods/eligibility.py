@@ -4,7 +4,8 @@ A buyer tries every candidate's model on examples of its own, and what does not 
 out of its problem *before* the graph is decided, never struck from it afterwards. The graph is then the best one
 among what is on offer, whatever sellers ask, and what is on offer depends on models, not on bids; so what a rule
 promises of truth in cost still holds. A seller is not on offer where its update is longer than `LONGEST` times the
-buyer's own or a copy of somebody else's, or where its model does not beat guessing by two standard errors.
+buyer's own, or where its model does not beat guessing by two standard errors. Whose update is a copy of somebody else's
+is on offer to nobody, whether buyers try models or not.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from jaxtyping import Bool
 
 from ipfl.config import MarketConfig
 from ipfl.data.exams import TRIAL
-from ipfl.market.distance import cosine_distances
 from ipfl.methods.base import Federation
 from ipfl.methods.steps import Models, Trained
 from ipfl.types import EvaluateJob, EvaluateReply, Job, Reply
@@ -99,13 +99,12 @@ def judge_trials(
     answers = {reply.participant: reply for reply in replies if isinstance(reply, EvaluateReply)}
     own = np.linalg.norm(updates.astype(np.float64), axis=1)
     shown = np.linalg.norm(published.astype(np.float64), axis=1)
-    originals = copies(published, trained.present, federation)
     for buyer in buyers_that_try(federation, trained, tried_by):
         sellers = candidates_of(buyer, trained, distance)
         reply = answers.get(buyer)
         for place, seller in enumerate(sellers.tolist(), 1):
-            reason = originals.get(seller)
-            if reason is None and shown[seller] > LONGEST * own[buyer] > 0:
+            reason = None
+            if shown[seller] > LONGEST * own[buyer] > 0:
                 reason = f"its update is {shown[seller] / own[buyer]:.3g} times as long as the buyer's"
             if reason is None:
                 reason = (
@@ -119,19 +118,38 @@ def judge_trials(
     return Eligibility(offered, reasons)
 
 
-def copies(published: Models, present: np.ndarray, federation: Federation) -> dict[int, str]:
+def held_back(federation: Federation, trained: Trained, distance: Matrix) -> Eligibility | None:
+    """Whose update is a copy is on offer to no buyer; None where nobody's is, or nobody looks (eligibility = "off")."""
+    copied = copies(federation, trained.present, distance) if federation.market.eligibility != "off" else {}
+    if not copied:
+        return None
+    m = federation.m
+    offered = np.ones((m, m), dtype=bool)
+    offered[:, list(copied)] = False
+    buyers = np.flatnonzero(trained.present & (federation.bids.valuation > 0)).tolist()
+    reasons = {(buyer, seller): copied[seller] for buyer in buyers for seller in copied if buyer != seller}
+    return Eligibility(offered, reasons)
+
+
+def copies(federation: Federation, present: np.ndarray, distance: Matrix) -> dict[int, str]:
     """Who publishes what somebody else publishes too; who of them had it first cannot be told, so neither sells.
 
-    Whoever publishes nothing at all (a zero update) is nobody's copy.
+    Whoever publishes nothing at all (a zero update, at distance 1 from every other) is nobody's copy.
     """
-    here = np.flatnonzero(present & (np.abs(published).max(axis=1, initial=0.0) > 0))
-    apart = cosine_distances(published[here])
-    np.fill_diagonal(apart, np.inf)
+    if isinstance(distance, np.ndarray):
+        close = (distance < COPY) & present & present[:, None]
+        np.fill_diagonal(close, False)
+        rows, others = np.nonzero(close)
+    else:
+        stored = np.repeat(np.arange(distance.shape[0]), np.diff(distance.indptr))
+        close = (distance.data < COPY) & (stored != distance.indices)
+        rows, others = stored[close], distance.indices[close]
     found: dict[int, str] = {}
-    for place, other in zip(*np.nonzero(apart < COPY), strict=True):
-        name = federation.participants[here[other]].participant_id
-        found.setdefault(int(here[place]), f"its update is a copy of that of {name}, or the other way round")
-    return found
+    for one, other in [*zip(rows.tolist(), others.tolist(), strict=True)]:
+        for this, that in ((one, other), (other, one)):
+            name = federation.participants[that].participant_id
+            found.setdefault(this, f"its update is a copy of that of {name}, or the other way round")
+    return dict(sorted(found.items()))
 
 
 def on_offer(distance: Matrix, offered: Bool[np.ndarray, "m m"]) -> Matrix:
@@ -155,11 +173,11 @@ def buyers_that_try(federation: Federation, trained: Trained, tried_by: np.ndarr
 
 
 def candidates_of(buyer: int, trained: Trained, distance: Matrix) -> np.ndarray:
-    """Who could sell to a buyer: everybody else who is there, or those that its row of distances stores."""
+    """Who could sell to a buyer: everybody else who is there and not held back, or those that its row stores."""
     if not isinstance(distance, np.ndarray):
         stored = distance.indices[distance.indptr[buyer] : distance.indptr[buyer + 1]]
         return np.asarray(stored[stored != buyer], dtype=np.int64)
-    others = trained.present.copy()
+    others = trained.present & np.isfinite(distance[buyer])
     others[buyer] = False
     return np.flatnonzero(others)
 

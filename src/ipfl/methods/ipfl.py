@@ -16,7 +16,7 @@ from ipfl.methods.base import Federation, Round, initial_state
 from ipfl.methods.checks import refuse
 from ipfl.methods.clearing import clear_present
 from ipfl.methods.distances import edge_weights, market_distances
-from ipfl.methods.eligibility import judge_trials, on_offer, trial_jobs, tries
+from ipfl.methods.eligibility import held_back, judge_trials, on_offer, trial_jobs, tries
 from ipfl.methods.steps import COLUMN_CHUNK, Models, publish, receive, train_jobs
 from ipfl.types import RoundRecord, State
 from ipfl.types.market import SparseMatrix
@@ -68,11 +68,13 @@ class Ipfl:
         distance = market_distances(federation, published, trained.present)
         tried_by = tries(federation.market, federation.truth.num_examples)
         ineligible: dict[tuple[int, int], str] = {}
+        if copied := held_back(federation, trained, distance):
+            distance, ineligible = on_offer(distance, copied.offered), copied.reasons
         if jobs := trial_jobs(federation, trained, published, distance, tried_by):
             trying = perf_counter()
             found = judge_trials(federation, trained, updates, published, distance, tried_by, (yield jobs))
             started += perf_counter() - trying  # the engine's time is not the market's
-            distance, ineligible = on_offer(distance, found.offered), found.reasons
+            distance, ineligible = on_offer(distance, found.offered), ineligible | found.reasons
         present = trained.present
         outcome, distance = clear_present(
             bids, federation.truth, distance, present, market.lam, *federation.rule

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ipfl.run_folder import OPERATOR, Run
+from ipfl.run_folder import Run
+from ipfl.types import OPERATOR
 
 TOLERANCE = 1e-9
 """Differences below this share of the run's largest amount count as zero."""

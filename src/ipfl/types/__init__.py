@@ -1,7 +1,7 @@
 """Frozen records that cross layers; they hold data and check it, and do nothing else."""
 
 from ipfl.types.market import Bids, GainCurve, Outcome
-from ipfl.types.participants import Misreport, Participant, ParticipantKind
+from ipfl.types.participants import OPERATOR, Misreport, Participant, ParticipantKind
 from ipfl.types.rounds import (
     EvaluateJob,
     EvaluateReply,
@@ -15,6 +15,7 @@ from ipfl.types.rounds import (
 )
 
 __all__ = [
+    "OPERATOR",
     "Bids",
     "EvaluateJob",
     "EvaluateReply",

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+OPERATOR = "operator"
+"""The account that pays subsidies; a participant may not be called so."""
+
 
 class ParticipantKind(StrEnum):
     """The four kinds of the paper."""

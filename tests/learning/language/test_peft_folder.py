@@ -62,6 +62,32 @@ def test_the_checked_way_gives_the_same_model(written):
     adapted = load_adapted(plain, folder, adapters.layout, base.fingerprint)
     found = needed.peft().get_peft_model_state_dict(adapted)
     assert adapters.layout.vector(found).tobytes() == vector.tobytes()
+    ids = torch.arange(4, 30)[None]
+    with torch.no_grad(), adapters.bound(adapters.pairs(torch.from_numpy(vector)[None])):
+        expected = base.model(input_ids=ids).logits
+    with torch.no_grad():
+        torch.testing.assert_close(adapted(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-6)
+    assert not adapted.training
+    assert not any(parameter.requires_grad for parameter in adapted.parameters())
+
+
+def test_settings_that_somebody_rewrote_do_not_reach_the_model(written):
+    base, adapters, vector, folder = written
+    settings = json.loads((folder / SETTINGS).read_text())
+    settings |= {
+        "lora_alpha": 1e9,
+        "r": 99,
+        "use_dora": True,
+        "target_modules": "(a*)*b",
+        "peft_type": "XLORA",
+    }
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    with needed.quietly():
+        plain = needed.transformers().AutoModelForCausalLM.from_pretrained(tiny_language.folder())
+    adapted = load_adapted(plain, folder, adapters.layout, base.fingerprint)
+    assert adapted.peft_config["default"].lora_alpha == adapters.layout.settings.lora_alpha
+    found = needed.peft().get_peft_model_state_dict(adapted)
+    assert adapters.layout.vector(found).tobytes() == vector.tobytes()
 
 
 def _changed(folder, change):
@@ -78,21 +104,21 @@ def _first(tensors):
 DAMAGE = {
     "a tensor is missing": (
         lambda folder: _changed(folder, lambda tensors: tensors.pop(_first(tensors))),
-        r"tensor '.*lora_A.weight' is missing, expected \(4, 16\)",
+        r"tensor '.*lora_A.weight' is missing, expected float32 \(4, 16\)",
     ),
     "a tensor too many": (
         lambda folder: _changed(folder, lambda tensors: tensors.update(more=torch.zeros(2))),
-        r"tensor 'more' is \(2,\), expected none",
+        r"tensor 'more' is float32 \(2,\), expected none",
     ),
     "another rank": (
         lambda folder: _changed(
             folder, lambda tensors: tensors.update({_first(tensors): torch.zeros(2, 16)})
         ),
-        r"is \(2, 16\), expected \(4, 16\)",
+        r"is float32 \(2, 16\), expected float32 \(4, 16\)",
     ),
     "another type": (
         lambda folder: _changed(folder, lambda t: t.update({name: t[name].half() for name in t})),
-        r"is torch.float16, expected finite float32",
+        r"is float16 \(4, 16\), expected float32 \(4, 16\)",
     ),
     "not a number": (
         lambda folder: _changed(folder, lambda tensors: tensors[_first(tensors)].fill_(float("nan"))),
@@ -120,6 +146,13 @@ def test_an_adapter_of_another_base_is_refused(written, tmp_path):
     _, adapters, _, folder = written
     with pytest.raises(RunFolderError, match="belongs to another base model"):
         read_adapter(folder, adapters.layout, "0" * 64)
+
+
+def test_of_an_adapter_with_other_shapes_the_other_base_is_told_first(written):
+    base, adapters, _, folder = written
+    save_file({"more": torch.zeros(2)}, folder / WEIGHTS, {FINGERPRINT: "f" * 64})
+    with pytest.raises(RunFolderError, match=r"belongs to another base model \(fingerprint 'ffffffffffff'"):
+        read_adapter(folder, adapters.layout, base.fingerprint)
 
 
 def test_its_settings_are_what_peft_reads(written):

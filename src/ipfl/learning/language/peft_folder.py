@@ -4,6 +4,7 @@ PEFT itself loads an adapter that lacks tensors with a mere warning, and so woul
 read here has exactly the tensors that its base and settings ask for, or is refused.
 """
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ipfl.errors import RunFolderError
 from ipfl.learning.language import needed
 from ipfl.learning.language.layout import Layout
+from ipfl.tensor_file import read_header, read_tensors
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 FINGERPRINT = "base_fingerprint"
@@ -48,49 +49,41 @@ def read_adapter(folder: Path, layout: Layout, fingerprint: str) -> Float32[np.n
     """The numbers of an adapter that belongs to a base.
 
     Raises:
-      RunFolderError: a file is missing or damaged, the adapter belongs to another base, or its tensors are not
-        exactly those that the layout asks for; names the first that differs.
+      RunFolderError: a file is missing or damaged, the adapter belongs to another base, its tensors are not exactly
+        those that the layout asks for (names the first that differs), or a number is not finite.
     """
     path = folder / WEIGHTS
-    for name in (SETTINGS, WEIGHTS):
-        if not (folder / name).exists():
-            raise RunFolderError(f"{folder / name} is missing: resume the run, or repeat it")
-    try:
-        with safe_open(path, framework="pt") as file:
-            written = (file.metadata() or {}).get(FINGERPRINT)
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            if written is not None and written != fingerprint:
-                raise RunFolderError(
-                    f"{path} belongs to another base model (fingerprint {written[:12]}, the base here has "
-                    f"{fingerprint[:12]}): load it with the base that it was trained on"
-                )
-            _check_shapes(path, shapes, layout)
-            tensors = {name: file.get_tensor(name) for name in shapes}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}): resume or repeat the run") from None
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
-            what = "holds NaN or infinities" if tensor.dtype == torch.float32 else f"is {tensor.dtype}"
-            raise RunFolderError(f"{path}: tensor {name!r} {what}, expected finite float32")
-    return layout.vector(tensors)
+    what_to_do = "resume the run, or repeat it"
+    written = read_header(path, what_to_do=what_to_do).metadata.get(FINGERPRINT)
+    if written is not None and written != fingerprint:  # said before shapes are: they may be others too
+        raise RunFolderError(
+            f"{path} belongs to another base model (fingerprint {written[:12]!r}, the base here has "
+            f"{fingerprint[:12]!r}): load it with the base that it was trained on"
+        )
+    if not (folder / SETTINGS).exists():
+        raise RunFolderError(f"{folder / SETTINGS} is missing: {what_to_do}")
+    shapes: dict[str, tuple[int, ...]] = {part.name: part.shape for part in layout.parts}
+    shapes |= {name: tuple(tensor.shape) for name, tensor in layout.fixed.items()}
+    declared = {name: ("F32", shape) for name, shape in shapes.items()}
+    arrays, _ = read_tensors(path, declared, what_to_do=what_to_do, fits="the base")
+    return layout.vector({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 def load_adapted(model: Any, folder: Path, layout: Layout, fingerprint: str) -> Any:
-    """The base with a participant's adapter, as PEFT gives it, once `read_adapter` has checked it."""
-    read_adapter(folder, layout, fingerprint)
+    """The base with a participant's adapter, as a PEFT model.
+
+    PEFT is handed the numbers that `read_adapter` has checked, and the settings of the run: it opens neither file, so
+    nothing that a participant may have written there reaches it.
+    """
+    tensors = layout.tensors(read_adapter(folder, layout, fingerprint))
+    settings = copy.deepcopy(layout.settings)
+    settings.inference_mode, settings.lora_dropout = True, 0.0
+    settings.target_modules = set(layout.layers())
+    peft = needed.peft()
     with needed.quietly():
-        return needed.peft().PeftModel.from_pretrained(model, str(folder)).eval()
-
-
-def _check_shapes(path: Path, found: Mapping[str, tuple[int, ...]], layout: Layout) -> None:
-    wanted: dict[str, tuple[int, ...]] = {part.name: part.shape for part in layout.parts}
-    wanted |= {name: tuple(tensor.shape) for name, tensor in layout.fixed.items()}
-    for name in sorted(set(found) | set(wanted)):
-        have, want = found.get(name), wanted.get(name)
-        if have != want:
-            raise RunFolderError(
-                f"{path} does not fit the base: tensor {name!r} is {have or 'missing'}, expected {want or 'none'}"
-            )
+        adapted = peft.get_peft_model(model, settings)
+        peft.set_peft_model_state_dict(adapted, tensors)
+    return adapted.eval()
 
 
 def _plain(value: Any) -> Any:

@@ -4,18 +4,31 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ipfl.errors import RunFolderError
+from ipfl.ledger import Draft, Ledger, Mark
 from ipfl.run_folder import EDGE_COLUMNS, LEDGER_COLUMNS, append_lines, write_json, write_text
 
+NEEDED = ("own_task", "torch", "numpy", "run_digest", "operator_key")
+"""What environment.json must have for a run to go on."""
 GROWING = ("rounds.jsonl", "edges.csv", "ledger.csv")
-"""The files that grow by every round; checkpoints remember how far, and what they held."""
-OWN_FILES = ("config.toml", "environment.json", "partition.json", "summary.json", "report.html", *GROWING)
-OWN_FOLDERS = ("participants", "checkpoints", "distances")
+"""The files that grow by every round; the ledger remembers how far, and what they held."""
+LEDGER = "ledger.db"
+LEDGER_FILES = (LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm", f"{LEDGER}-journal")
+OWN_FILES = (
+    "config.toml",
+    "environment.json",
+    "partition.json",
+    "summary.json",
+    "report.html",
+    *GROWING,
+    *LEDGER_FILES,
+)
+OWN_FOLDERS = ("participants", "checkpoints", "distances", "receipts")
 OPTIONAL_FOLDERS = ("tracking",)
 """What a run folder may hold besides: what trackers keep."""
 HEADERS = {
@@ -27,6 +40,9 @@ CHUNK = 1 << 20
 
 Marks = dict[str, tuple[int, str]]
 """Of each growing file: bytes written so far, and their SHA-256."""
+
+FIRST_SIGNS = ("config.toml", "environment.json", ".environment.json.tmp")
+"""One of these is in every folder that a run was to be in: the first written and last removed, and config.toml."""
 
 
 def next_free_folder(parent: Path, name: str) -> Path:
@@ -61,7 +77,7 @@ def held(folder: Path) -> Iterator[None]:
     except BlockingIOError:
         os.close(descriptor)
         raise RunFolderError(
-            f"{folder} is in use by another process: wait until that one ends, or give another --out"
+            f"{folder} is in use by another process: wait until that one ends, or pause it with Ctrl-C"
         ) from None
     try:
         yield
@@ -86,19 +102,18 @@ def check_vacant(folder: Path, force: bool) -> None:
     names = sorted(path.name for path in folder.iterdir())
     own = {*OWN_FILES, *OWN_FOLDERS, *OPTIONAL_FOLDERS, *map(_temporary, OWN_FILES)}
     strangers = [name for name in names if name not in own]
-    # environment.json is written first and removed last, so even a run that was cut off at its very start has it
-    first = "environment.json"
-    if strangers or not {"config.toml", first, _temporary(first)} & set(names):
+    if strangers or not set(FIRST_SIGNS) & set(names):
         what = f"it holds {strangers[0]!r}" if strangers else "it has no config.toml"
         raise RunFolderError(
             f"--force replaces run folders only, and {folder} is none ({what}): give another --out"
         )
 
 
-def create(folder: Path, config_text: str, environment: dict[str, object]) -> None:
+def create(folder: Path, config_text: str, environment: dict[str, object], first: Sequence[Draft]) -> None:
     """Write the first files of a run; an old run in the same place is removed first (see `check_vacant`).
 
-    config.toml goes first and comes last: with it the folder can be resumed, without it only replaced.
+    config.toml goes first and comes last: with it the folder can be resumed, without it only replaced. `first` are the
+    entries that open the ledger.
     """
     try:
         for name in OWN_FILES:
@@ -118,34 +133,28 @@ def create(folder: Path, config_text: str, environment: dict[str, object]) -> No
         raise _cannot_make(folder, error) from error
     for name, header in HEADERS.items():
         write_text(folder / name, header.decode())
+    Ledger.create(folder / LEDGER, first).close()
     write_text(folder / "config.toml", config_text)
+
+
+START: Marks = {name: (len(header), hashlib.sha256(header).hexdigest()) for name, header in HEADERS.items()}
+"""How far the growing files have come before the first round."""
 
 
 class GrowingFiles:
     """The files of a run folder that grow by whole rounds, with a running digest of what was written to them."""
 
     def __init__(self, folder: Path, marks: Marks | None):
-        """Go on from `marks`, a checkpoint's (None: from the headers); what was written after them is cut off.
+        """Go on from `marks`, the ledger's of a round (None: from the headers); what was written after them is cut off.
 
         Raises:
           RunFolderError: what stands before the marks was changed since, or is gone; nothing has been cut then.
         """
         self._folder = folder
         self._lengths: dict[str, int] = {}
-        self._digests: dict[str, Any] = {}
-        if marks is None:
-            marks = {
-                name: (len(header), hashlib.sha256(header).hexdigest()) for name, header in HEADERS.items()
-            }
+        self._digests = self.check(folder, marks)
         for name in GROWING:
-            length, expected = marks[name]
-            digest = _digest_of_start(folder / name, length)
-            if digest.hexdigest() != expected:
-                raise RunFolderError(
-                    f"the first {length} bytes of {folder / name} are not those that were written: it was changed "
-                    "since; restore it, or start the run again with --force"
-                )
-            self._lengths[name], self._digests[name] = length, digest
+            self._lengths[name] = (START if marks is None else marks)[name][0]
         for name in GROWING:
             try:
                 with (folder / name).open("r+b") as file:
@@ -155,6 +164,30 @@ class GrowingFiles:
                     f"cannot write {folder / name}: {error.strerror}; make it writable"
                 ) from error
 
+    @staticmethod
+    def check(folder: Path, marks: Marks | None, names: Sequence[str] = GROWING) -> dict[str, Any]:
+        """The digests of what stands before the marks, still open to more.
+
+        Raises:
+          RunFolderError: it was changed since, or is gone; or the ledger lacks a mark.
+        """
+        digests = {}
+        for name in names:
+            if marks is not None and name not in marks:
+                raise RunFolderError(
+                    f"{folder / LEDGER} does not say how far {name} had come: it was changed after it was written; "
+                    "restore it, or start the run again with --force"
+                )
+            length, expected = START[name] if marks is None else marks[name]
+            digest = _digest_of_start(folder / name, length)
+            if digest.hexdigest() != expected:
+                raise RunFolderError(
+                    f"the first {length} bytes of {folder / name} are not those that were written: it was changed "
+                    "since; restore it, or start the run again with --force"
+                )
+            digests[name] = digest
+        return digests
+
     def append(self, name: str, rows: list[str]) -> None:
         """Append whole lines to one of the files."""
         if rows:
@@ -162,9 +195,9 @@ class GrowingFiles:
             self._lengths[name] += len(content)
             self._digests[name].update(content)
 
-    def marks(self) -> Marks:
-        """How far each file has come, for a checkpoint."""
-        return {name: (self._lengths[name], self._digests[name].hexdigest()) for name in GROWING}
+    def marks(self) -> list[Mark]:
+        """How far each file has come, for the ledger."""
+        return [Mark(name, self._lengths[name], self._digests[name].hexdigest()) for name in GROWING]
 
 
 def _digest_of_start(path: Path, length: int) -> Any:
