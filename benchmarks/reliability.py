@@ -70,17 +70,19 @@ def main() -> None:
 
 
 def crashes(*arguments: str) -> dict[str, Any]:
-    return dict(json.loads(script("crashes.py", *arguments)))
+    return dict(json.loads(python(str(TESTS / "crashes.py"), *arguments)))
 
 
 def power(level: str, quick: bool) -> dict[str, Any]:
-    return dict(json.loads(script("power_loss.py", level, *(("--every", "10") if quick else ()))))
+    how = "every=10" if quick else "draws=4"
+    code = f"import json, power_loss; print(json.dumps(power_loss.power_loss({level!r}, {how})._asdict()))"
+    return dict(json.loads(python("-c", code)))
 
 
-def script(name: str, *arguments: str) -> str:
-    """What a script of the tests prints."""
+def python(*arguments: str) -> str:
+    """What a process that can import the tests prints."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
-    command = [sys.executable, str(TESTS / name), *arguments]
+    command = [sys.executable, *arguments]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
@@ -88,7 +90,7 @@ def bugs() -> dict[str, int]:
     """How many of the seeded bugs the machine catches, by pytest."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/ledger/test_machine.py"]
     done = subprocess.run(
-        [*command, "-k", "bug"], cwd=HERE.parent, check=False, capture_output=True, text=True
+        [*command, "-k", "seeded_bug"], cwd=HERE.parent, check=False, capture_output=True, text=True
     )
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed)", done.stdout)}
     return {"caught": counts.get("passed", 0), "missed": counts.get("failed", 0)}

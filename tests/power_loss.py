@@ -1,8 +1,8 @@
 """Power cuts, simulated: what a disk may hold when the current fails, at every moment of a run that books rounds.
 
 SQLite writes through a layer of its own (a VFS) that records every write, truncation, sync and deletion in order. What
-was synced is on the disk; of what was not, any part may be, sector by sector. The deletion of a file counts as done at
-once, so this model says nothing about rollback journals, which the ledger uses only while it is made.
+was synced is on the disk; of what was not, any part may be, sector by sector. Files count as made and deleted at once,
+so this model says nothing about rollback journals, which the ledger uses only while it is made.
 """
 
 import random

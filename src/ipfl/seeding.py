@@ -23,6 +23,7 @@ Purpose = Literal[
     "sketch",
     "synthetic",
     "torch",
+    "privacy",
 ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ipfl.ledger import Booking, Ledger, opening, round_booking
-from ipfl.ledger.entries import Draft, chained, text_of
+from ipfl.ledger.entries import Draft
 from ipfl.ledger.schema import STATEMENTS
 from ipfl.market import resolve_rule
 from ipfl.market.units import whole_units
@@ -96,12 +96,3 @@ def rewrite(path: Path, drafts: Sequence[Draft], from_seq: int) -> None:
         db.execute("DELETE FROM entry WHERE seq >= ?", (from_seq,))
     with Ledger.open(path) as ledger:
         ledger.post(drafts)
-
-
-def chained_anew(drafts: Sequence[Draft], prev: str, first: int) -> list[str]:
-    """The hashes that drafts get as entries from number `first` on."""
-    hashes = []
-    for seq, draft in enumerate(drafts, first):
-        prev = chained(prev, text_of(seq, draft))
-        hashes.append(prev)
-    return hashes

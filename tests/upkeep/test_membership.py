@@ -89,6 +89,15 @@ def test_who_is_no_member_trades_with_nobody(run):
     assert run.rounds[3]["participants"][1]["refusal"] == LEFT
 
 
+def test_the_run_is_opened_with_its_rules(run):
+    with Ledger.open(run.path / "ledger.db") as ledger:
+        (opened,) = ledger.entries("WHERE kind = 'open'")
+    told = {key: opened.terms[key] for key in ("method", "task", "lam", "allocation", "payment")}
+    assert told == {
+        "method": "ipfl", "task": "tiny", "lam": 0.5, "allocation": "greedy", "payment": "marginal",
+    }  # fmt: skip
+
+
 def test_the_ledger_opens_and_closes_their_accounts(run):
     assert changes_of(run.path, "a") == [("join", 0, None)]
     assert changes_of(run.path, "c") == [("join", 2, "configuration")]

@@ -118,6 +118,17 @@ def sentence(console: Console, text: str, passed: bool | None = None) -> None:
     console.print(line)
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something, in the plural but for one."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def started(text: str) -> str:
+    """A sentence with a capital, unless it begins with the name of a file."""
+    first = text.partition(" ")[0]
+    return text if "/" in first or "." in first else f"{text[:1].upper()}{text[1:]}"
+
+
 def more(target: Table, left_out: int, where: str) -> None:
     """Have `show` say under a table how many rows it leaves out."""
     if left_out > 0:

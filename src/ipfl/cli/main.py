@@ -18,6 +18,7 @@ COMMANDS = {
     "data": ("ipfl.cli.data:data", "List, fetch and check the data sets."),
     "show": ("ipfl.cli.show:show", "Print the tables and the verdict of a run."),
     "report": ("ipfl.cli.show:report", "Write a run's page (report.html) again."),
+    "serve": ("ipfl.cli.serve:serve", "Show a run's page while the run goes on; its figures as JSON."),
     "compare": ("ipfl.cli.compare:compare", "Compare methods over seeds: one table, one page."),
     "reproduce": ("ipfl.cli.reproduce:reproduce", "Run an experiment of the paper and draw its figure."),
     "partition": ("ipfl.cli.partition:partition", "Show who has how many examples of which class."),

@@ -62,7 +62,7 @@ def _render(found: "list[Membership]") -> None:
         balance = layout.amount(member.balance / UNITS, 6)
         shown.add_row(Text(member.participant_id), Text(*state), balance, Text(", ".join(events)))
     layout.more(shown, len(found) - layout.ROWS_SHOWN, "--json")
-    note = "joins and leaves before round n; in brackets: planned by the configuration"
+    note = "before which round each joined or left; in brackets: planned"
     layout.show(Console(), "Members", note, shown)
 
 

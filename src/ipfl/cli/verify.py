@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipfl.cli import layout
+from ipfl.cli.plugin_option import plugin_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +22,12 @@ LAWS = {
     "chain": "Every entry has the hash that its content and the entry before it lead to.",
     "balance": "Every entry adds up to zero, and so do all balances.",
     "accounts": "Nothing is posted to an account before it opens or after it closes.",
+    "reversals": "Every reversal undoes one entry before it, and nothing else.",
     "rounds": "Every round is sealed, with as many sales as its seal says.",
     "prices": "Every price is, to the unit, the one that the round's bids and distances lead to.",
+    "privacy": "Nobody's epsilon falls.",
     "receipts": "Every receipt is genuine, and the ledger still says what it says.",
-    "files": "Tables, the newest state and the models are those that the ledger speaks of.",
+    "files": "Tables, distances, the newest state and the models are those that the ledger speaks of.",
 }
 """What is looked at, in words for when it holds."""
 
@@ -41,10 +44,11 @@ LAWS = {
 @click.option(
     "--key", metavar="HEX", help="The operator's public key that receipts must be signed with (64 digits)."
 )
+@plugin_option
 @click.option("--quiet", is_flag=True, help="Print only what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def verify(run_folder: Path, where: Path | None, key: str | None, quiet: bool, as_json: bool) -> None:
-    """Verify the money of RUN_FOLDER from its ledger alone.
+    """Verify the money of RUN_FOLDER from its ledger alone, and the files that repeat it. Nothing is changed.
 
     \b
     ipfl verify runs/digits-001
@@ -61,11 +65,13 @@ def verify(run_folder: Path, where: Path | None, key: str | None, quiet: bool, a
     from ipfl.ledger import read_receipts
     from ipfl.upkeep.checking import check_is_run, verify_run
 
-    if key is not None and not re.fullmatch(r"[0-9a-f]{64}", key):
-        raise click.UsageError(f"--key {key}: expected 64 hexadecimal digits")
+    if key is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", key):
+        raise click.UsageError(
+            f"--key {key}: expected 64 hexadecimal digits (operator_key in environment.json)"
+        )
     check_is_run(run_folder)
     receipts = read_receipts(where) if where is not None else []
-    found = verify_run(run_folder, receipts, key)
+    found = verify_run(run_folder, receipts, None if key is None else key.lower())
     if as_json:
         layout.print_json(_record(found))
     else:
@@ -84,24 +90,23 @@ def _render(console: "Console", found: "Verification", with_receipts: bool, quie
         console.print(
             Text.assemble(
                 ("Ledger", "bold"),
-                f"  {found.entries:,} entries, {found.rounds:,} rounds, {found.sales:,} sales, "
-                f"{found.prices:,} prices computed again, {found.receipts:,} receipts",
+                f"  {found.entries:,} entries, {layout.counted(found.rounds, 'round')}, "
+                f"{layout.counted(found.sales, 'sale')}, {layout.counted(found.prices, 'price')} computed again, "
+                f"{layout.counted(found.receipts, 'receipt')}",
             )
         )
         console.print(Text(f"Head    {found.head[0]} {found.head[1]}"), soft_wrap=True)
         console.print()
-    for law, holds in LAWS.items():
-        if law == "receipts" and not with_receipts:
-            continue
+    for law in dict.fromkeys([*LAWS, *faults]):
         for sentence in faults.get(law, []):
-            layout.sentence(console, f"{sentence[0].upper()}{sentence[1:]}.", False)
-        if law not in faults and not quiet:
-            layout.sentence(console, holds, True)
+            layout.sentence(console, f"{layout.started(sentence)}.", False)
+        if law not in faults and not quiet and (law != "receipts" or with_receipts):
+            layout.sentence(console, LAWS[law], True)
     if not with_receipts and not quiet:
         layout.sentence(
             console,
-            "No receipts were given: that no newest entries are missing, and that the ledger was not written anew, "
-            "cannot be told without one.",
+            "No receipts were given. Whether the newest entries were taken away, or the whole ledger was written "
+            "anew, can only be told with a receipt that somebody kept.",
         )
     if quiet:
         return
@@ -109,10 +114,8 @@ def _render(console: "Console", found: "Verification", with_receipts: bool, quie
     if found.sound:
         console.print(Text("Verified.", "bold green"))
     else:
-        count = len(found.faults)
-        console.print(
-            Text.assemble(("Not verified:", "bold red"), f" {count} {'fault' if count == 1 else 'faults'}.")
-        )
+        count = layout.counted(len(found.faults), "fault")
+        console.print(Text.assemble(("Not verified:", "bold red"), f" {count}."))
 
 
 def _record(found: "Verification") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ipfl.config.sections import (
     MarketConfig,
     MembershipEvent,
     PartitionConfig,
+    PrivacyConfig,
     TrainingConfig,
     WithdrawalConfig,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "ParticipantsConfig",
     "PartitionConfig",
     "PerExample",
+    "PrivacyConfig",
     "Table",
     "TrainingConfig",
     "WithdrawalConfig",

@@ -16,6 +16,7 @@ from ipfl.config.sections import (
     MarketConfig,
     MembershipEvent,
     PartitionConfig,
+    PrivacyConfig,
     TrainingConfig,
     WithdrawalConfig,
 )
@@ -42,7 +43,7 @@ class Config(Table):
     `from_mapping`, `from_toml` and `ipfl.load_config` raise `ConfigError` with one sentence. `methods` holds the
     hyper-parameters of methods by their name; those of `method` are used. `task_settings` are what `task` lets be set.
     `membership`: who joins or leaves between rounds. `language`, if
-    given, makes it a run of adapters on a language model.
+    given, makes it a run of adapters on a language model; `privacy` one of differentially private training.
     """
 
     rounds: Annotated[int, Field(ge=1, le=NUM_ROUNDS_MAX)] = 20
@@ -61,6 +62,7 @@ class Config(Table):
     membership: Annotated[tuple[MembershipEvent, ...], Field(strict=False)] = ()
     engine: EngineConfig = EngineConfig()
     language: LanguageConfig | None = None
+    privacy: PrivacyConfig | None = None
     methods: dict[str, dict[str, bool | int | float | str]] = Field(default_factory=dict)
     task_settings: dict[str, Setting] = Field(default_factory=dict)
 
@@ -139,6 +141,7 @@ def _table_at(path: Sequence[str]) -> type[BaseModel]:
         "language": LanguageConfig,
         "withdrawal": WithdrawalConfig,
         "membership": MembershipEvent,
+        "privacy": PrivacyConfig,
         "lie": LieConfig,
         "rows": ParticipantConfig,
         "valuation": Distribution,

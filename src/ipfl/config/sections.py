@@ -137,6 +137,21 @@ class MembershipEvent(Table):
     event: Literal["join", "leave"]
 
 
+class PrivacyConfig(Table):
+    """Differentially private training (DP-SGD): what a participant's examples can show of themselves is bounded.
+
+    Every example's gradient is cut to the norm `max_grad_norm` and noise of `noise_multiplier` times that is added to
+    their sum. Epsilon is counted for each participant at its `delta`, by the `accountant` "rdp" or "prv"; whoever would
+    go beyond `epsilon_max` trains and trades no more. docs/privacy.md.
+    """
+
+    noise_multiplier: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 1.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    epsilon_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    accountant: Literal["rdp", "prv"] = "rdp"
+
+
 class EngineConfig(Table):
     """Where and how participants are trained.
 

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int
 
-from ipfl.config import EngineConfig, EvaluationConfig, TrainingConfig
+from ipfl.config import EngineConfig, EvaluationConfig, PrivacyConfig, TrainingConfig
 from ipfl.data import Task
 from ipfl.data.exams import exams
 from ipfl.data.tasks import Split
 from ipfl.engines.base import Progress
 from ipfl.engines.judging import Judge
-from ipfl.engines.model_check import check_model, reason
+from ipfl.engines.model_check import check_model, check_private_model, reason
 from ipfl.engines.models import Models
 from ipfl.engines.resources import decide
 from ipfl.engines.sheets import JudgingBatch
 from ipfl.engines.spreading import counter, spread, torch_threads_kept
 from ipfl.engines.training import Trainer, TrainingBatch
 from ipfl.errors import ConfigError, EngineError
-from ipfl.learning import ModelFactory, Stack
+from ipfl.learning import ModelFactory, Stack, initialised
 from ipfl.types import EvaluateJob, Job, Reply, TrainJob
 
 COMMON_EXAMPLES_MAX = EvaluationConfig().common_examples_max
@@ -51,6 +51,7 @@ class InProcessEngine:
         block: int = 0,
         device: str = "cpu",
         memory_gb: float = 0.0,
+        privacy: PrivacyConfig | None = None,
     ):
         """Check model and resources, and lay out the data.
 
@@ -64,6 +65,7 @@ class InProcessEngine:
           block: participants stepped together; 1 = one after another, 0 = chosen by the model.
           device: "cpu", "cuda" or "cuda:N".
           memory_gb: what training may use; 0 = what is free.
+          privacy: what is published is trained privately, one participant after another.
         Raises:
           ConfigError: a device, workers or block that cannot be had.
           EngineError: a model that does not fit the task, or too little memory.
@@ -72,6 +74,9 @@ class InProcessEngine:
         training_sets = [participant.train for participant in task.participants]
         self.num_examples: Int[np.ndarray, "m"] = np.array([len(s) for s in training_sets], dtype=np.int64)
         traits = check_model(factory, task, seed)
+        if privacy is not None:
+            check_private_model(initialised(factory, seed), traits, block)
+            block = 1
         asked = EngineConfig(workers=workers, block=block, device=device, memory_gb=memory_gb)
         found = decide(asked, traits, len(self._ids), training.batch_size, int(self.num_examples.max()))
         self.workers, self.block, self.device = found.workers, found.block, found.device
@@ -79,7 +84,7 @@ class InProcessEngine:
         models = Models(factory, seed, traits, self.device)
         examples = [_on(split, self.device) for split in training_sets]
         stack = self._stack(models, examples, asked.block > 1) if self.block > 1 else None
-        self._trainer = Trainer(models, stack, examples, training, seed, self.block)
+        self._trainer = Trainer(models, stack, examples, training, seed, self.block, privacy)
         judged = exams(task, common_examples_max, seed)
         self._judge = Judge(models, None if traits.recurs else stack, judged, training_sets, seed)
 

@@ -10,6 +10,7 @@ from torch import nn
 from ipfl.data import Task
 from ipfl.errors import ConfigError, EngineError, IpflError
 from ipfl.learning import FlatModel, ModelFactory, initialised
+from ipfl.learning.private import check_private
 
 TRIED = 8
 """Examples that a model is tried on."""
@@ -86,6 +87,22 @@ def check_model(factory: ModelFactory, task: Task, seed: int) -> Traits:
     )
     torch.set_rng_state(state)
     return traits
+
+
+def check_private_model(module: nn.Module, traits: Traits, block: int) -> None:
+    """Refuse what cannot be trained privately.
+
+    Raises:
+      ConfigError: a block, batch normalisation, or a layer that gives no gradients per example.
+    """
+    if block > 1:
+        raise ConfigError(f"engine.block = {block} and [privacy] do not go together: set engine.block = 0")
+    if traits.mixes:
+        raise ConfigError(
+            "a model in which examples of a batch depend on one another (batch normalisation) cannot be trained with "
+            "[privacy]: choose another model"
+        )
+    check_private(module)
 
 
 def reason(error: Exception) -> str:

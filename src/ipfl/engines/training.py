@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 
-from ipfl.config import TrainingConfig
+from ipfl.config import PrivacyConfig, TrainingConfig
 from ipfl.engines.models import Models
 from ipfl.learning import Stack, batch_lengths, batch_plan, block_plan, train, train_stack
+from ipfl.learning.private import train_privately
 from ipfl.seeding import generator, torch_seed
 from ipfl.types import TrainJob, TrainReply
 
@@ -27,10 +28,12 @@ class Trainer:
         training: TrainingConfig,
         seed: int,
         block: int,
+        privacy: PrivacyConfig | None = None,
     ):
         """`examples` are every participant's training inputs and labels, on the device that trains.
 
-        `stack`: the architecture, where `block` participants are stepped together.
+        `stack`: the architecture, where `block` participants are stepped together. `privacy`: how what is published
+        is trained privately.
         """
         self._models = models
         self._stack = stack
@@ -38,6 +41,7 @@ class Trainer:
         self._training = training
         self._seed = seed
         self._block = block
+        self._privacy = privacy
         longest = [max(batch_lengths(len(y), training.batch_size, training.steps)) for _, y in examples]
         self._width = max(longest)
 
@@ -69,16 +73,18 @@ class Trainer:
     def one(self, job: TrainJob, params: np.ndarray, buffers: np.ndarray) -> float:
         """Train one job's model; write it to `params` and `buffers`, return its mean loss."""
         x, y = self._examples[job.participant]
-        batches = self._plan(job)
+        private = self._privacy if job.published else None
+        batches = self._plan(job) if private is None else []
         with self._models.borrowed() as model:
             model.load(job.params, job.buffers)
             extras = (job.centre, job.pull, job.direction, job.align)
-            if self._models.traits.draws:
-                with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[], enabled=self._models.traits.draws):
+                if self._models.traits.draws:
                     torch.manual_seed(torch_seed(self._seed, job.round_index, job.participant))
+                if private is None:
                     loss = train(model, x, y, batches, self._training, *extras)
-            else:
-                loss = train(model, x, y, batches, self._training, *extras)
+                else:
+                    loss = train_privately(model, x, y, job, self._training, private, self._seed)
             params[:], buffers[:] = model.read()
         return loss
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ipfl.config import Config
 from ipfl.data import Task
@@ -45,11 +46,10 @@ def run(
         run_files.check_vacant(Path(out), force)
     key = operator_key()
     setup = set_up(config, task, model, _teller(watch))
-    ids = [participant.participant_id for participant in setup.participants]
-    there = members_at_start(ids, setup.config.membership)
+    there = members_at_start(setup.ids, setup.config.membership)
     folder = Path(out) if out is not None else run_files.next_free_folder(Path("runs"), setup.config.task)
     with run_files.held(folder):
-        first = opening(setup.digest, there, {"method": setup.config.method, "task": setup.config.task})
+        first = opening(setup.digest, there, about(setup.config))
         run_files.create(
             folder, setup.config.to_toml(), setup.environment | {"operator_key": key.public}, first
         )
@@ -108,6 +108,18 @@ def resume(
         )
     with run_files.held(started.path), Books(started.path, setup.digest, key) as books:
         return finish_rounds(setup, books, started.path, watch)
+
+
+def about(config: Config) -> dict[str, Any]:
+    """What the ledger's first entry says of a run: what it is, and the rules that its rounds must keep to."""
+    market = config.market
+    return {
+        "method": config.method,
+        "task": config.task,
+        "lam": market.lam,
+        "allocation": market.allocation,
+        "payment": market.payment,
+    }
 
 
 def _teller(watch: Watcher | None) -> Callable[[str], None] | None:

@@ -43,6 +43,7 @@ def module_workplace(config: Config, task: Task | None, model: ModelFactory | No
         block=config.engine.block,
         device=config.engine.device,
         memory_gb=config.engine.memory_gb,
+        privacy=config.privacy,
     )
     holders: list[FlatModel] = []
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -16,10 +17,12 @@ from jaxtyping import Int64
 from ipfl.config import Config
 from ipfl.data.counts import partition_table
 from ipfl.data.exams import SPLITS
+from ipfl.engines import Engine
 from ipfl.errors import CheckpointError
 from ipfl.experiment.alone import alone_round
 from ipfl.experiment.driving import drive
 from ipfl.experiment.events import JobsDone, Preparing, RoundDone, RunFinished, RunStarted, Watcher
+from ipfl.experiment.privacy import Budgets, steps_before
 from ipfl.experiment.records import edge_rows, ledger_rows, round_line, summarise
 from ipfl.experiment.setup import Setup
 from ipfl.experiment.take_home import write_receipts, write_take_home
@@ -104,17 +107,21 @@ def _book_round(
     members = books.members(round_index)
     changes = members.declared(config.membership)
     away_until, reasons = those_away(setup.participants, members, at.away_until)
-    state, alone, record, evaluations, seconds = _one_round(setup, at.state, at.alone, reasons, tell)
+    budgets = _budgets(setup, books, round_index)
+    state, alone, record, evaluations, seconds = _one_round(
+        setup, budgets or setup.engine, at.state, at.alone, reasons, tell
+    )
     away_until = withdrawals(
         config.withdrawal, config.seed, round_index, record.outcome.utilities, away_until
     )
     for_good = np.flatnonzero(away_until == FOR_GOOD)
     changes += members.withdrawn(setup.participants[index].participant_id for index in for_good)
     seconds["total"] = perf_counter() - started
-    event = _write_round(setup, files, folder, record, evaluations, seconds)
+    privacy = budgets.statement(setup.ids) if budgets else None
+    event = _write_round(setup, files, folder, record, evaluations, seconds, privacy)
     after = Checkpoint(state, alone, away_until)
     digest = write_checkpoint(folder, after)
-    booking = round_booking(record, config.market.lam, config.method, digest)
+    booking = round_booking(record, config.market.lam, config.method, digest, privacy)
     books.book(changes, booking, files.marks())
     return after, event, digest
 
@@ -137,8 +144,22 @@ def those_away(
     return after, reasons
 
 
+def _budgets(setup: Setup, books: Books, round_index: int) -> Budgets | None:
+    """The engine that counts what private training costs; None where there is none."""
+    config = setup.config
+    if config.privacy is None:
+        return None
+    before = steps_before(books.seal_terms(round_index - 1), setup.ids)
+    return Budgets(setup.engine, config.privacy, config.training.steps, config.training.batch_size, before)
+
+
 def _one_round(
-    setup: Setup, state: State, alone: State, reasons: Mapping[int, str], tell: Watcher
+    setup: Setup,
+    engine: Engine,
+    state: State,
+    alone: State,
+    reasons: Mapping[int, str],
+    tell: Watcher,
 ) -> tuple[State, State, RoundRecord, dict[int, EvaluateReply], dict[str, float]]:
     """One round of the method and of everybody alone, and the evaluation of both; `reasons`: why some are away."""
     round_index = state.round_index
@@ -148,9 +169,9 @@ def _one_round(
         tell(JobsDone(round_index, done, total))
 
     started = perf_counter()
-    engine = WithoutThoseAway(setup.engine, reasons) if reasons else setup.engine
-    next_state, record = drive(setup.method.round(state), engine, progress)
-    next_state = train_alone(setup.engine, next_state, round_index, list(reasons))
+    there = WithoutThoseAway(engine, reasons) if reasons else engine
+    next_state, record = drive(setup.method.round(state), there, progress)
+    next_state = train_alone(engine, next_state, round_index, list(reasons))
     next_alone = next_state if lone else alone_round(setup.alone, setup.engine, alone, setup.alone_key)
     trained = perf_counter()
     jobs: list[Job] = [
@@ -185,10 +206,13 @@ def _write_round(
     record: RoundRecord,
     evaluations: Mapping[int, EvaluateReply],
     seconds: dict[str, float],
+    privacy: Mapping[str, Any] | None,
 ) -> RoundDone:
     edges = edge_rows(setup.participants, record)
     transfers = ledger_rows(setup.participants, record)
     line = round_line(setup.participants, record, evaluations, transfers, seconds)
+    for entry in line["participants"] if privacy else ():
+        entry["epsilon"] = privacy["participants"][entry["id"]]["epsilon"]  # type: ignore[index]
     write_distances(folder, record.round_index, record.distance)
     files.append("edges.csv", csv_lines(edges, EDGE_COLUMNS))
     files.append("ledger.csv", csv_lines(transfers, LEDGER_COLUMNS))

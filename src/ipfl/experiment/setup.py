@@ -50,6 +50,11 @@ class Setup:
         return self.place.engine
 
     @property
+    def ids(self) -> list[str]:
+        """The participants' names, in order."""
+        return [participant.participant_id for participant in self.participants]
+
+    @property
     def digest(self) -> str:
         """What identifies the run."""
         return str(self.environment["run_digest"])
@@ -165,6 +170,10 @@ def _workplace(
 ) -> Workplace:
     """Torch modules or adapters of a language model, as data and configuration say."""
     if isinstance(task, InstructionTask) or (task is None and is_language(config)):
+        if config.privacy is not None:
+            raise ConfigError(
+                "[privacy] is for classifiers: adapters of language models are not trained privately"
+            )
         if model is not None:
             raise ConfigError("a run of language models trains adapters: give no model of your own")
         return adapter_workplace(config, task if isinstance(task, InstructionTask) else None, tell)

@@ -33,7 +33,13 @@ def membership(kind: str, round_index: int, name: str, number: int, terms: Mappi
     return Draft(f"member/{name}/{number}", kind, round_index, terms, account=name)
 
 
-def round_booking(record: RoundRecord, lam: float, method: str, state_digest: str) -> Booking:
+def round_booking(
+    record: RoundRecord,
+    lam: float,
+    method: str,
+    state_digest: str,
+    privacy: Mapping[str, Any] | None = None,
+) -> Booking:
     """The entries of one round, without who joined or left.
 
     Args:
@@ -41,8 +47,11 @@ def round_booking(record: RoundRecord, lam: float, method: str, state_digest: st
       lam: of the market.
       method: which method ran.
       state_digest: SHA-256 of the file that holds the state after the round.
+      privacy: what private training has cost each participant so far.
     """
     seal: dict[str, Any] = {"version": VERSION, "method": method, "state": state_digest}
+    if privacy is not None:
+        seal["privacy"] = dict(privacy)
     attachments: Mapping[str, bytes] = {}
     sales: list[Draft] = []
     if has_prices(record.outcome):

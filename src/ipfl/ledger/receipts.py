@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipfl.errors import LedgerError
 from ipfl.ledger.entries import canonical
+from ipfl.ledger.store import sync_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -140,6 +141,7 @@ def _make_key(path: Path) -> None:
             os.link(temporary, path)  # unlike a rename, it keeps a key that another process made meanwhile
         except FileExistsError:
             return
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,8 +6,9 @@ is the ledger's own. An account that was closed keeps its statement.
 
 import csv
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ipfl.errors import LedgerError
 from ipfl.ledger.amounts import decimal_text
@@ -55,12 +56,20 @@ class Line:
     about: str = ""
 
 
+class Privacy(NamedTuple):
+    """What private training has cost a participant by the newest round: its steps, and epsilon at a delta."""
+
+    steps: int
+    epsilon: float
+    delta: float
+
+
 @dataclass(frozen=True)
 class Statement:
     """A participant's account; `paid` and `received` in units, less what reversals gave back.
 
     `is_open`: whether the account is open by now. `rounds`: how many the ledger has. `head`: number and hash of its
-    newest entry.
+    newest entry. `privacy`: None where training was not private.
     """
 
     run: str
@@ -71,6 +80,7 @@ class Statement:
     received: int
     rounds: int
     head: tuple[int, str]
+    privacy: Privacy | None = None
 
     @property
     def balance(self) -> int:
@@ -138,9 +148,11 @@ def _statements(
     accounts: dict[str, _Account] = {}
     concerned: dict[str, tuple[str, ...]] = {}
     run, rounds, head = "", 0, (0, GENESIS)
+    private: Mapping[str, Any] = {}
     for entry in entries:
         head = (entry.seq, entry.hash)
-        rounds += entry.kind == "round"
+        if entry.kind == "round":
+            rounds, private = rounds + 1, entry.terms.get("privacy", {})
         if entry.kind == "open":
             run = str(entry.terms.get("run", ""))
         if entry.account is not None:
@@ -153,10 +165,25 @@ def _statements(
                 accounts.setdefault(name, _Account(name)).add(entry)
     return {
         name: Statement(
-            run, name, account.is_open, tuple(account.lines), account.paid, account.received, rounds, head
+            run,
+            name,
+            account.is_open,
+            tuple(account.lines),
+            account.paid,
+            account.received,
+            rounds,
+            head,
+            _privacy(private, name),
         )
         for name, account in accounts.items()
     }
+
+
+def _privacy(told: Mapping[str, Any], name: str) -> Privacy | None:
+    spent = told.get("participants", {}).get(name)
+    return (
+        None if spent is None else Privacy(int(spent["steps"]), float(spent["epsilon"]), float(told["delta"]))
+    )
 
 
 def _concerned(entry: Entry, earlier: dict[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -326,7 +326,7 @@ def _connected(path: Path, connect: Connect | None) -> Any:
             connection.close()
             raise
         if new:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     return connection
 
 
@@ -345,7 +345,8 @@ def _sqlite3(path: str) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, timeout=0.5)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -78,6 +78,8 @@ def verify(
         if entry.kind == "sale":
             by_round.setdefault(entry.round_index, {})[entry.key] = entry
     faults += [Fault("rounds", sentence) for sentence in _rounds(rounds, by_round)]
+    faults += [Fault("rounds", sentence) for sentence in _rules(entries, rounds)]
+    faults += [Fault("privacy", sentence) for sentence in _privacy(rounds)]
     checked = 0
     for done, seal in enumerate(rounds, 1):
         count, wrong = _prices(ledger, seal, by_round.get(seal.round_index, {}))
@@ -209,6 +211,43 @@ def _rounds(rounds: Sequence[Entry], by_round: dict[int, dict[str, Entry]]) -> l
     sealed = {seal.round_index for seal in rounds}
     loose = sorted(set(by_round) - sealed)
     faults += [f"round {round_index} has sales and no seal" for round_index in loose]
+    return _some(faults)
+
+
+def _rules(entries: Sequence[Entry], rounds: Sequence[Entry]) -> list[str]:
+    """Every round with a market keeps to the rules that the run was opened with."""
+    opened = entries[0].terms if entries else {}
+    return _some(
+        [
+            f"round {seal.round_index} has {name} = {seal.terms[name]}, the run was opened with {opened[name]}"
+            for seal in rounds
+            for name in ("lam", "allocation", "payment")
+            if name in seal.terms and name in opened and seal.terms[name] != opened[name]
+        ]
+    )
+
+
+def _privacy(rounds: Sequence[Entry]) -> list[str]:
+    """Nobody's count of private steps, and so nobody's epsilon, ever falls."""
+    faults, before = [], dict[str, tuple[int, float]]()
+    for seal in rounds:
+        told = seal.terms.get("privacy")
+        if told is None and before:
+            faults.append(f"round {seal.round_index} says nothing of privacy, and the round before it did")
+            break
+        try:
+            spent = {} if told is None else told["participants"]
+            now = {name: (int(one["steps"]), float(one["epsilon"])) for name, one in spent.items()}
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            faults.append(f"what round {seal.round_index} says of privacy cannot be read")
+            break
+        for name, was in before.items():
+            if name not in now or now[name][0] < was[0] or now[name][1] < was[1]:
+                fallen = f"to {now[name][1]:.6g}" if name in now else "to nothing"
+                faults.append(
+                    f"{name}'s epsilon falls from {was[1]:.6g} {fallen} in round {seal.round_index}"
+                )
+        before = now
     return _some(faults)
 
 

@@ -42,6 +42,7 @@ def train_jobs(
     pull: float = 0.0,
     directions: Models | None = None,
     align: float = 0.0,
+    published: bool = True,
 ) -> list[Job]:
     """One training job per participant.
 
@@ -67,6 +68,7 @@ def train_jobs(
             direction=directions[index] if directions is not None else None,
             align=align,
             steps=0 if participant.conduct == FREE_RIDE else None,
+            published=published,
         )
         for index, participant in enumerate(federation.participants)
     ]

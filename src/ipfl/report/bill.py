@@ -139,6 +139,7 @@ def as_record(bill: Bill) -> dict[str, Any]:
         "paid_units": statement.paid,
         "received_units": statement.received,
         "balance_units": statement.balance,
+        "privacy": None if statement.privacy is None else statement.privacy._asdict(),
         "lines": [_line_record(item) for item in bill.lines],
         "verdict": [
             {"key": point.key, "tone": point.tone, "sentence": point.sentence} for point in bill.points

@@ -53,6 +53,7 @@ def points_of(run: Run, statement: Statement) -> tuple[Point, ...]:
         *_utility(run, name, history),
         *_accuracy(run, name, accuracies),
         *_loss(run, name, history),
+        *_privacy(statement),
     )
 
 
@@ -224,6 +225,18 @@ def _loss(run: Run, name: str, history: Sequence[dict[str, Any]]) -> tuple[Point
     sentence = f"The loss per token of {name}'s held-out answers is {loss:.3f} against {alone:.3f} alone."
     tone = "good" if loss < alone else "bad" if loss > alone else "neutral"
     return (Point("loss", tone, "Loss", f"{loss:.3f}", sentence),)
+
+
+def _privacy(statement: Statement) -> tuple[Point, ...]:
+    """What its published models show of any one of its examples, at most."""
+    if statement.privacy is None:
+        return ()
+    steps, epsilon, delta = statement.privacy
+    sentence = (
+        f"Private training: after {steps:,} steps the models that {statement.participant_id} published are "
+        f"differentially private for each of its examples with epsilon {epsilon:.4g} at delta {delta:g}."
+    )
+    return (Point("privacy", "neutral", "Epsilon", f"{epsilon:.4g}", sentence),)
 
 
 def _compared(where: str, market: float, alone: float) -> Compared:

@@ -15,6 +15,7 @@ class TrainJob:
 
     Minimises cross-entropy + pull/2 * ||theta - centre||^2 - align * cos(theta, direction) from `params`; no
     centre, no pull; no direction, nothing to align with. `steps` instead of the configured number; 0 trains not.
+    `published`: others may see what comes of it, so that it is trained privately where the run has [privacy].
     """
 
     participant: int
@@ -26,6 +27,7 @@ class TrainJob:
     direction: Float32[np.ndarray, "p"] | None = None
     align: float = 0.0
     steps: int | None = None
+    published: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,11 @@ receipts are written after, from the ledger alone, so that those which a crash p
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ipfl.faults import point
 from ipfl.ledger import Booking, Draft, Entry, Ledger, Mark, OperatorKey
+from ipfl.ledger.booking import round_key
 from ipfl.run_folder import write_text
 from ipfl.types import OPERATOR
 from ipfl.upkeep.folder import LEDGER, Marks
@@ -32,6 +34,11 @@ class Books:
     def seals(self) -> list[Entry]:
         """The entries that seal the rounds booked so far."""
         return list(self.ledger.entries("WHERE kind = 'round'"))
+
+    def seal_terms(self, round_index: int) -> Mapping[str, Any] | None:
+        """What the seal of a round says; None where the round is not booked."""
+        seal = self.ledger.find(round_key(round_index))
+        return None if seal is None else seal.terms
 
     def marks(self, round_index: int) -> Marks | None:
         """How far the growing files had come when a round was booked; None before the first."""
@@ -66,7 +73,7 @@ class Books:
             return
         seals, balances = {seal.seq: seal for seal in lacking}, dict[str, int]()
         for entry in self.ledger.entries():
-            _add_up(balances, entry)
+            add_up(balances, entry)
             if entry.seq in seals:
                 self._write_receipts(entry, balances)
 
@@ -76,7 +83,7 @@ class Books:
 
     def _add(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            _add_up(self._balances, entry)
+            add_up(self._balances, entry)
 
     def _write_receipts(self, seal: Entry, balances: Mapping[str, int]) -> None:
         point("receipts: before writing")
@@ -93,7 +100,8 @@ class Books:
         return {name: balance for name, balance in balances.items() if name != OPERATOR}
 
 
-def _add_up(balances: dict[str, int], entry: Entry) -> None:
+def add_up(balances: dict[str, int], entry: Entry) -> None:
+    """Add an entry to everybody's balances; an account that opens has one, of 0."""
     if entry.account is not None:
         balances.setdefault(entry.account, 0)
     for name, amount in entry.postings:

@@ -1,13 +1,22 @@
 """Verifying a run folder: its ledger by itself, and the files that the ledger speaks of or that repeat it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ipfl.errors import RunFolderError
 from ipfl.ledger import Entry, Fault, Receipt, Verification
 from ipfl.run_folder import read_json
-from ipfl.upkeep.beside import cut_off, end_faults, model_faults, state_faults, table_faults
+from ipfl.upkeep.beside import (
+    cut_off,
+    distance_faults,
+    model_faults,
+    receipt_faults,
+    state_faults,
+    summary_faults,
+    table_faults,
+)
 from ipfl.upkeep.folder import LEDGER, Marks
 from ipfl.upkeep.reading import reading, verified
 
@@ -33,17 +42,21 @@ def verify_run(
         found = verified(ledger, receipts, key or environment.get("operator_key"), tell)
         entries = list(ledger.entries())
         marks = ledger.marks(found.rounds - 1) if found.rounds else None
-    faults = file_faults(folder, entries, marks, environment.get("run_digest"))
+    faults = file_faults(folder, entries, marks, environment)
     return replace(found, faults=(*found.faults, *(Fault("files", sentence) for sentence in faults)))
 
 
-def file_faults(folder: Path, entries: Sequence[Entry], marks: Marks | None, run: object) -> list[str]:
+def file_faults(
+    folder: Path, entries: Sequence[Entry], marks: Marks | None, environment: Mapping[str, Any]
+) -> list[str]:
     """What does not fit between the ledger and the files around it."""
-    faults = run_faults(folder, entries, run) + cut_off(folder, entries)
-    faults += table_faults(folder, entries, marks)
-    faults += state_faults(folder, [entry for entry in entries if entry.kind == "round"])
-    faults += model_faults(folder, entries)
-    return faults + (end_faults(folder, entries) if (folder / "summary.json").exists() else [])
+    ended = (folder / "summary.json").exists()
+    faults = run_faults(folder, entries, environment.get("run_digest")) + cut_off(folder, entries)
+    faults += table_faults(folder, entries, marks, ended=ended)
+    seals = [entry for entry in entries if entry.kind == "round"]
+    faults += distance_faults(folder, seals) + state_faults(folder, seals) + model_faults(folder, entries)
+    faults += receipt_faults(folder, entries, environment.get("operator_key")).values()
+    return faults + (summary_faults(folder, entries) if ended else [])
 
 
 def run_faults(folder: Path, entries: Sequence[Entry], run: object) -> list[str]:

@@ -9,11 +9,21 @@ from ipfl.config import Config
 from ipfl.errors import IpflError
 from ipfl.ledger import Entry, Ledger
 from ipfl.run_folder import read_json, read_partition, read_text
-from ipfl.upkeep.beside import cut_off, end_faults, model_faults, state_faults, table_faults
+from ipfl.upkeep.beside import (
+    counted,
+    cut_off,
+    distance_faults,
+    lines_beyond,
+    model_faults,
+    receipt_faults,
+    state_faults,
+    summary_faults,
+    table_faults,
+)
 from ipfl.upkeep.checking import run_faults
 from ipfl.upkeep.checkpoint import KEPT, is_intact, orphans
-from ipfl.upkeep.folder import FIRST_SIGNS, GROWING, LEDGER, NEEDED, START, Marks
-from ipfl.upkeep.reading import shared, unchanged, verified
+from ipfl.upkeep.folder import FIRST_SIGNS, LEDGER, NEEDED, Marks
+from ipfl.upkeep.reading import plain, shared, unchanged, verified
 
 SOUND = ("finished", "paused", "in use")
 """States of a folder in which nothing is wrong."""
@@ -48,7 +58,7 @@ def diagnose(folder: Path) -> Diagnosis:
         if not folder.is_dir():
             return _no_run(f"there is no folder {folder}")
         if not any((folder / name).exists() for name in FIRST_SIGNS):
-            return _no_run(f"{folder} is not a run's")
+            return _no_run(f"{folder} holds no file of a run")
         with shared(folder) as idle:
             return _begun(folder) if idle else _in_use()
     except OSError as error:
@@ -57,12 +67,12 @@ def diagnose(folder: Path) -> Diagnosis:
 
 
 def _no_run(what: str) -> Diagnosis:
-    return Diagnosis("no run", 0, 0, (), f"{what}: give the one that `ipfl run --out` named")
+    return Diagnosis("no run", 0, 0, (what,), "give the folder that `ipfl run --out` named")
 
 
 def _in_use() -> Diagnosis:
     advice = "wait until it is done, or pause it with Ctrl-C"
-    return Diagnosis("in use", 0, 0, ("a process is at work in the folder",), advice)
+    return Diagnosis("in use", 0, 0, (), advice)
 
 
 def _begun(folder: Path) -> Diagnosis:
@@ -80,7 +90,7 @@ def _begun(folder: Path) -> Diagnosis:
         with unchanged(folder) as ledger:
             return _by_the_ledger(folder, ledger, rounds_in_all, environment, again)
     except (IpflError, RecursionError) as error:  # the latter: JSON or TOML nested without end
-        what = str(error).partition("`ipfl doctor")[0].rstrip(" :;")
+        what = plain(str(error).partition("`ipfl doctor")[0].rstrip(" :;"))
         return _damaged([what], f"restore the file named, or {again}", 0, rounds_in_all)
 
 
@@ -113,22 +123,29 @@ def _by_the_ledger(
     marks = ledger.marks(kept[-1].round_index) if kept else None
     until = kept[-1].seq if kept else 0
     wrong += run_faults(folder, entries, environment.get("run_digest")) + cut_off(folder, entries)
-    wrong += table_faults(folder, [entry for entry in entries if entry.seq <= until], marks)
+    wrong += table_faults(folder, [entry for entry in entries if entry.seq <= until], marks, ended=finished)
     wrong += _configuration_faults(folder, len(seals), rounds_in_all, environment, finished)
-    again_computed = state_faults(folder, seals) + model_faults(folder, entries) if finished else []
-    again_computed += end_faults(folder, entries) if finished else []
+    wrong += distance_faults(folder, kept)
+    receipts = receipt_faults(folder, entries, environment.get("operator_key"))
+    written_again = [*receipts.values()]
+    if finished:
+        written_again += (
+            state_faults(folder, seals) + model_faults(folder, entries) + summary_faults(folder, entries)
+        )
     where = (len(seals), rounds_in_all)
     if wrong:
         advice = f"restore what is named as it was (`ipfl verify {folder}` checks it again), or {again}"
-        return _damaged([*wrong, *again_computed], advice, *where)
+        return _damaged([*wrong, *written_again], advice, *where)
     resume = _how_to_resume(folder, environment)
-    if again_computed:
-        advice = f"restore what is named, or have it computed again: remove {folder / 'summary.json'}, then {resume}"
-        return _damaged(again_computed, advice, *where)
+    if written_again:
+        out = ", ".join(map(str, [*receipts, *([folder / "summary.json"] if finished else [])]))
+        advice = f"restore what is named, or have it written again: remove {out}, then {resume}"
+        return _damaged(written_again, advice, *where)
+    findings = _configuration_findings(folder)
     if finished:
         advice = f"nothing: `ipfl show {folder}` prints it, `ipfl verify {folder}` checks its money"
-        return Diagnosis("finished", *where, (), advice)
-    findings = _leftovers(folder, entries, seals, kept, marks)
+        return Diagnosis("finished", *where, tuple(findings), advice)
+    findings += _leftovers(folder, entries, seals, kept, marks)
     return Diagnosis("paused", *where, tuple(findings), f"go on: {resume}")
 
 
@@ -147,7 +164,7 @@ def _configuration_faults(
     faults = []
     if rounds > rounds_in_all or (finished and rounds < rounds_in_all):
         faults.append(
-            f"{folder / 'config.toml'} has {_counted(rounds_in_all, 'round')}, the ledger of "
+            f"{folder / 'config.toml'} has {counted(rounds_in_all, 'round')}, the ledger of "
             f"{'the finished' if finished else 'this'} run {rounds}"
         )
     lacking = [name for name in NEEDED if name not in environment]
@@ -158,6 +175,16 @@ def _configuration_faults(
     except IpflError as error:
         faults.append(str(error))
     return faults
+
+
+def _configuration_findings(folder: Path) -> list[str]:
+    path = folder / "config.toml"
+    text = read_text(path)
+    if Config.from_toml(text, str(path)).to_toml() == text:
+        return []
+    return [
+        f"{path} is not as ipfl wrote it: if more than its layout was changed, no resuming, and it misleads readers"
+    ]
 
 
 def _how_to_resume(folder: Path, environment: Mapping[str, Any]) -> str:
@@ -178,16 +205,14 @@ def _leftovers(
 ) -> list[str]:
     """What a crash left behind, and what becomes of it."""
     found = []
-    for name in GROWING if len(kept) == len(seals) else ():
-        more = (folder / name).stat().st_size - (START if marks is None else marks)[name][0]
-        if more > 0:
-            found.append(
-                f"{folder / name} has {_counted(more, 'byte')} of a round that was not booked: resuming cuts them off"
-            )
+    for path, more in lines_beyond(folder, marks).items() if len(kept) == len(seals) else ():
+        found.append(
+            f"{path} has {counted(more, 'byte')} of a round that was not booked: resuming cuts them off"
+        )
     found += _states(folder, seals, kept)
     lacking = [seal for seal in seals if not (folder / "receipts" / f"{seal.round_index:05d}.jsonl").exists()]
     if lacking:
-        found.append(f"the receipts of {_counted(len(lacking), 'round')} are lacking: resuming writes them")
+        found.append(f"the receipts of {counted(len(lacking), 'round')} are lacking: resuming writes them")
     found += [f"{fault}: resuming writes it again" for fault in model_faults(folder, entries)]
     return found
 
@@ -209,11 +234,7 @@ def _states(folder: Path, seals: Sequence[Entry], kept: Sequence[Entry]) -> list
     loose = orphans(folder, digests)
     if loose:
         found.append(
-            f"{folder / 'checkpoints'} has {_counted(len(loose), 'file')} that no booked round names: resuming removes "
+            f"{folder / 'checkpoints'} has {counted(len(loose), 'file')} that no booked round names: resuming removes "
             "what is not needed"
         )
     return found
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -76,13 +76,18 @@ def held(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise RunFolderError(
-            f"{folder} is in use by another process: wait until that one ends, or pause it with Ctrl-C"
-        ) from None
+        raise in_use(folder) from None
     try:
         yield
     finally:
         os.close(descriptor)
+
+
+def in_use(folder: Path) -> RunFolderError:
+    """The error that says that somebody runs in a folder."""
+    return RunFolderError(
+        f"{folder} is in use by another process: wait until that one ends, or pause it with Ctrl-C"
+    )
 
 
 def check_vacant(folder: Path, force: bool) -> None:

@@ -10,7 +10,8 @@ from ipfl.run_folder import read_text
 from ipfl.types import OPERATOR
 from ipfl.upkeep.checking import check_is_run
 from ipfl.upkeep.folder import LEDGER, held
-from ipfl.upkeep.membership import COMMAND, Members
+from ipfl.upkeep.membership import COMMAND, Members, some
+from ipfl.upkeep.reading import reading
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def memberships(folder: Path) -> list[Membership]:
     """
     check_is_run(folder)
     config = _config(folder)
-    with Ledger.open(folder / LEDGER) as ledger:
+    with reading(folder) as ledger:
         accounts, balances = ledger.accounts(), ledger.balances()
         rounds = ledger.rounds()
         history = list(ledger.entries("WHERE account IS NOT NULL"))
@@ -62,13 +63,16 @@ def change_membership(folder: Path, event: str, participant_id: str) -> Entry:
     with held(folder):
         if (folder / "summary.json").exists():
             raise RunFolderError(f"{folder} is finished: nobody can {event} any more")
-        names = [row.id for row in _config(folder).participants.rows]
+        config = _config(folder)
+        names = [row.id for row in config.participants.rows]
         if participant_id not in names or participant_id == OPERATOR:
             raise RunFolderError(
-                f"run {folder} has no participant {participant_id!r}; it has {', '.join(names)}: who may take part "
+                f"run {folder} has no participant {participant_id!r}; it has {some(names)}: who may take part "
                 "is fixed at the start (whom [[membership]] lets join later is known from the start too)"
             )
         with Ledger.open(folder / LEDGER) as ledger:
+            if ledger.rounds() >= config.rounds:
+                raise RunFolderError(f"{folder} has booked all its rounds: there is none to {event} before")
             members = Members.before(ledger, ledger.rounds())
             if members.open.get(participant_id, False) == (event == "join"):
                 state = "is a member" if event == "join" else "is no member"

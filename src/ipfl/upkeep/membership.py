@@ -26,8 +26,7 @@ def members_at_start(ids: Sequence[str], events: Sequence[MembershipEvent]) -> l
     for event in events:
         if event.participant_id not in ids:
             raise ConfigError(
-                f"membership: there is no participant {event.participant_id!r}; there are {', '.join(ids[:5])}"
-                + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+                f"membership: there is no participant {event.participant_id!r}; there are {some(ids)}"
             )
     late = set()
     for name in dict.fromkeys(event.participant_id for event in events):
@@ -41,6 +40,11 @@ def members_at_start(ids: Sequence[str], events: Sequence[MembershipEvent]) -> l
         if own[0].event == "join":
             late.add(name)
     return [name for name in ids if name not in late]
+
+
+def some(ids: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    return ", ".join(ids[:5]) + (f" and {len(ids) - 5:,} more" if len(ids) > 5 else "")
 
 
 @dataclass

@@ -6,15 +6,19 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ipfl.errors import IpflError, LedgerError, RunFolderError
-from ipfl.ledger import Ledger, Receipt, Verification, verify
-from ipfl.upkeep.folder import LEDGER
+from ipfl.errors import IpflError, LedgerError
+from ipfl.ledger import Fault, Ledger, Receipt, Verification, verify
+from ipfl.plugins import load_installed
+from ipfl.upkeep.folder import LEDGER, in_use
 
 _UNFINISHED = (f"{LEDGER}-wal", f"{LEDGER}-journal")
 """What SQLite leaves beside a ledger that was not closed."""
+_LONGEST = 500
+"""More letters than this are not printed of one sentence."""
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def reading(folder: Path) -> Iterator[Ledger]:
     """
     with shared(folder) as idle:
         if not idle:
-            raise RunFolderError(f"{folder} is in use: wait until that run is done, or pause it with Ctrl-C")
+            raise in_use(folder)
         with unchanged(folder) as ledger:
             yield ledger
 
@@ -55,15 +59,14 @@ def unchanged(folder: Path) -> Iterator[Ledger]:
     ledger that was not closed is read in a copy, any other as if it were on a read-only medium.
     """
     path = folder / LEDGER
-    left = [name for name in _UNFINISHED if (folder / name).is_file()]
+    left = [name for name in _UNFINISHED if path.is_file() and (folder / name).is_file()]
     if not left:
         with Ledger.open(path, lambda _: _read_only(path)) as ledger:
             yield ledger
         return
     with TemporaryDirectory(prefix="ipfl-") as place:
         for name in (LEDGER, *left):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, Path(place, name))
+            shutil.copyfile(folder / name, Path(place, name))
         with Ledger.open(
             path, lambda _: sqlite3.connect(Path(place, LEDGER), isolation_level=None)
         ) as ledger:
@@ -84,12 +87,23 @@ def verified(
 
     Raises:
       LedgerError: the file cannot be read at all.
+      ConfigError: an installed plug-in fails.
     """
+    load_installed()  # prices may follow from a gain curve that is plugged in
     try:
-        return verify(ledger, receipts, key, tell)
-    except IpflError:
-        raise
+        found = verify(ledger, receipts, key, tell)
+    except IpflError as error:
+        raise LedgerError(plain(str(error))) from None
     except Exception as error:  # whoever changed a ledger can have written anything there
+        what = plain(str(error)) or type(error).__name__
         raise LedgerError(
-            f"{ledger.path} is damaged: its entries are not as ipfl writes them ({error or type(error).__name__})"
+            f"{ledger.path} is damaged: its entries are not as ipfl writes them ({what})"
         ) from None
+    faults = tuple(Fault(law, plain(sentence)) for law, sentence in found.faults)
+    return replace(found, faults=faults)
+
+
+def plain(text: str) -> str:
+    """A sentence that may quote what stands in a damaged file, as one printable line that is not too long."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
