@@ -137,8 +137,9 @@ def test_plain_lines_then_tables_then_where_things_are(ipfl_command, tables, qui
     )
     assert lines[1].startswith("round   1/2  accuracy ")
     assert lines[2].startswith("round   2/2  accuracy ")
-    assert lines[-2] == "Run folder  out"
-    assert lines[-1] == f"Page        {'out/report.html'}"
+    assert lines[-3] == "Run folder  out"
+    assert lines[-2] == f"Page        {'out/report.html'}"
+    assert lines[-1] == "Money       ledger.db; check it: ipfl verify out"
     assert (tmp_path / "out" / "report.html").exists()
 
 

@@ -222,9 +222,9 @@ def test_a_market_that_is_billed_by_exact_prices_is_not_booked():
 
 
 def test_a_round_by_other_rules_than_those_that_the_run_was_opened_with(original):
-    seals = [entry for entry in original.entries if entry.kind == "round"]
+    seals = [entry for entry in original.entries if entry.kind == "round"][:1]
     rules = {name: seals[0].terms[name] for name in ("lam", "allocation", "payment")}
     opened = dataclasses.replace(original.entries[0], terms=rules)
     assert rules_kept([opened], seals) == []
     opened = dataclasses.replace(original.entries[0], terms=rules | {"lam": 7.5})
-    assert rules_kept([opened], seals)[0] == f"round 0 has lam = {rules['lam']}, the run was opened with 7.5"
+    assert rules_kept([opened], seals) == [f"round 0 has lam = {rules['lam']}, the run was opened with 7.5"]

@@ -82,7 +82,7 @@ def examined(folder, state, *findings):
 def followed(found, folder):
     """The run after somebody did what the advice says."""
     again, removed = f"start it again: `ipfl run ... --out {folder} --force`", "written again: remove "
-    resume = f"`ipfl.resume({str(folder)!r}, task=...)` in Python, with the data that it was given"
+    resume = f"`ipfl.resume({str(folder)!r}, task=...)` in Python, with what it was given there"
     if found.advice == again:
         return ipfl.run(CONFIG, task=TASK, out=folder, force=True)
     if removed in found.advice:
@@ -561,6 +561,8 @@ def test_a_run_of_the_command_line_goes_on_there(paused):
     environment = json.loads(path.read_text()) | {"own_task": False}
     path.write_text(json.dumps(environment))
     assert diagnose(paused).advice == f"go on: `ipfl run --resume {paused}`"
+    path.write_text(json.dumps(environment | {"model": "custom"}))
+    assert f"`ipfl.resume({str(paused)!r}, model=...)` in Python" in diagnose(paused).advice
     plugins = {"mine.py": "0" * 64, "theirs": "installed"}
     path.write_text(json.dumps(environment | {"plugins": plugins}))
     assert diagnose(paused).advice == f"go on: `ipfl run --resume {paused} --plugin mine.py`"

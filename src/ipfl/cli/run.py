@@ -114,6 +114,9 @@ def run(
         render_tables(result, console)
         console.print(f"\nRun folder  {result.path}", highlight=False, soft_wrap=True)
         console.print(f"Page        {page}", highlight=False, soft_wrap=True)
+        console.print(
+            f"Money       ledger.db; check it: ipfl verify {result.path}", highlight=False, soft_wrap=True
+        )
 
 
 def tracked(asked: Sequence[str]) -> "AbstractContextManager[Watcher]":

@@ -27,7 +27,7 @@ LAWS = {
     "prices": "Every price is, to the unit, the one that the round's bids and distances lead to.",
     "privacy": "Nobody's epsilon falls.",
     "receipts": "Every receipt is genuine, and the ledger still says what it says.",
-    "files": "Tables, distances, the newest state and the models are those that the ledger speaks of.",
+    "files": "Tables, distances, receipts, the newest state and the models are those that the ledger leads to.",
 }
 """What is looked at, in words for when it holds."""
 

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from ipfl.errors import LedgerError, check
 from ipfl.faults import point
 from ipfl.ledger.entries import GENESIS, Draft, Entry, canonical, chained, same_or_refuse, text_of
 from ipfl.ledger.schema import APPLICATION_ID, OLDEST_SQLITE, PRAGMAS, STATEMENTS, VERSION
+
+_KEYS_AT_ONCE = 500
 
 Connect = Callable[[str], Any]
 """From a path to a connection that leaves transactions to us; sqlite3's, unless a test brings another."""
@@ -138,34 +141,35 @@ class Ledger:
 
     def _append(self, drafts: Sequence[Draft]) -> list[Entry]:
         seq, prev = self.head()
-        booked = []
+        known, booked, new = self._known([draft.key for draft in drafts]), list[Entry](), dict[str, Entry]()
         for draft in drafts:
-            known = self.find(draft.key)
-            if known is not None:
-                same_or_refuse(known, draft)
-                booked.append(known)
+            before = self.find(draft.key) if draft.key in known else new.get(draft.key)
+            if before is not None:
+                same_or_refuse(before, draft)
+                booked.append(before)
                 continue
             seq += 1
-            for line, (account, amount) in enumerate(draft.postings):
-                self._db.execute("INSERT INTO posting VALUES (?, ?, ?, ?)", (seq, line, account, amount))
-                point("ledger: posted")
             now = chained(prev, text_of(seq, draft))
-            row = (
-                seq,
-                draft.key,
-                draft.kind,
-                draft.round_index,
-                draft.account,
-                canonical(draft.terms),
-                prev,
-                now,
-            )
-            self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-            point("ledger: booked")
-            parts = (draft.account, draft.terms, draft.postings)
-            booked.append(Entry(seq, draft.key, draft.kind, draft.round_index, *parts, prev, now))
+            parts = (draft.kind, draft.round_index, draft.account, draft.terms, draft.postings)
+            entry = new[draft.key] = Entry(seq, draft.key, *parts, prev, now)
+            booked.append(entry)
             prev = now
+        # An account is open from its entry on: what is posted to it must come after that.
+        for _, together in groupby(new.values(), key=lambda entry: entry.account is None):
+            fresh = list(together)
+            self._db.executemany("INSERT INTO posting VALUES (?, ?, ?, ?)", _posting_rows(fresh))
+            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _entry_rows(fresh))
         return booked
+
+    def _known(self, keys: Sequence[str]) -> set[str]:
+        """Which of some keys are booked already."""
+        found: set[str] = set()
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            part = keys[start : start + _KEYS_AT_ONCE]
+            marks = ",".join("?" * len(part))
+            rows = self._db.execute(f"SELECT key FROM entry WHERE key IN ({marks})", tuple(part)).fetchall()
+            found |= {row[0] for row in rows}
+        return found
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -290,6 +294,22 @@ class Ledger:
                 for (seq,) in self._db.execute(gaps).fetchall()
             ]
         return found
+
+
+def _posting_rows(entries: Sequence[Entry]) -> Iterator[tuple[Any, ...]]:
+    """Rows of the table `posting`; asked for the next one, the one before is in."""
+    for entry in entries:
+        for line, (account, amount) in enumerate(entry.postings):
+            yield entry.seq, line, account, amount
+            point("ledger: posted")
+
+
+def _entry_rows(entries: Sequence[Entry]) -> Iterator[tuple[Any, ...]]:
+    """Rows of the table `entry`."""
+    for entry in entries:
+        parts = (entry.kind, entry.round_index, entry.account, canonical(entry.terms))
+        yield entry.seq, entry.key, *parts, entry.prev, entry.hash
+        point("ledger: booked")
 
 
 def _entry(row: Sequence[Any], postings: tuple[tuple[str, int], ...]) -> Entry:

@@ -42,7 +42,7 @@ def verify_run(
         found = verified(ledger, receipts, key or environment.get("operator_key"), tell)
         entries = list(ledger.entries())
         marks = ledger.marks(found.rounds - 1) if found.rounds else None
-    faults = file_faults(folder, entries, marks, environment)
+        faults = file_faults(folder, entries, marks, environment)
     return replace(found, faults=(*found.faults, *(Fault("files", sentence) for sentence in faults)))
 
 

@@ -183,14 +183,18 @@ def _configuration_findings(folder: Path) -> list[str]:
     if Config.from_toml(text, str(path)).to_toml() == text:
         return []
     return [
-        f"{path} is not as ipfl wrote it: if more than its layout was changed, no resuming, and it misleads readers"
+        f"{path} is not as ipfl wrote it: if more than its layout was changed, resuming refuses it; restore it"
     ]
 
 
 def _how_to_resume(folder: Path, environment: Mapping[str, Any]) -> str:
     """The call that goes on with a run; what came from Python must come from there again."""
-    if environment.get("own_task"):
-        return f"`ipfl.resume({str(folder)!r}, task=...)` in Python, with the data that it was given"
+    given = ["task=..."] if environment.get("own_task") else []
+    given += ["model=..."] if environment.get("model") == "custom" else []
+    if given:
+        return (
+            f"`ipfl.resume({', '.join([repr(str(folder)), *given])})` in Python, with what it was given there"
+        )
     plugins = environment.get("plugins")
     files = (
         [name for name, digest in plugins.items() if digest != "installed"]
@@ -218,7 +222,7 @@ def _leftovers(
 
 
 def _states(folder: Path, seals: Sequence[Entry], kept: Sequence[Entry]) -> list[str]:
-    digests = [str(seal.terms["state"]) for seal in seals]
+    digests = [str(seal.terms.get("state")) for seal in seals]
     found = []
     if len(kept) < len(seals):
         first, newest = len(kept), len(seals) - 1

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ HEADERS = {
     "ledger.csv": f"{','.join(LEDGER_COLUMNS)}\n".encode(),
 }
 CHUNK = 1 << 20
+TRIES, PAUSE_S = 5, 0.05
 
 Marks = dict[str, tuple[int, str]]
 """Of each growing file: bytes written so far, and their SHA-256."""
@@ -73,14 +75,23 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _cannot_make(folder, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise in_use(folder) from None
-    try:
+        if not _locked(descriptor):
+            raise in_use(folder)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock; whoever only looks whether it is taken (`ipfl doctor`, `ipfl serve`) has it for an instant."""
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(PAUSE_S)
+        else:
+            return True
+    return False
 
 
 def in_use(folder: Path) -> RunFolderError:
