@@ -86,5 +86,9 @@ def test_every_public_name_is_documented():
     page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
     documented = [line.removeprefix("::: ") for line in page.splitlines() if line.startswith("::: ")]
     wanted = [f"ipfl.{name}" for name in ipfl.__all__]
-    wanted += [f"ipfl.{part.__name__.rpartition('.')[2]}.{name}" for part in (market, ledger) for name in part.__all__]
+    wanted += [
+        f"ipfl.{part.__name__.rpartition('.')[2]}.{name}"
+        for part in (market, ledger)
+        for name in part.__all__
+    ]
     assert sorted(documented) == sorted(wanted)

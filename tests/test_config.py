@@ -20,7 +20,7 @@ from ipfl.errors import ConfigError
 from ipfl.presets import preset_names, preset_text
 
 amounts = st.floats(0, 1e15, allow_nan=False)
-names = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
+names = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True)
 
 
 def refusal(text):

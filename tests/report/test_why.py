@@ -25,7 +25,9 @@ def test_trades_of_a_round_are_its_edges(finished_run):
 
 def test_marginal_payment_is_what_the_model_adds_less_friction(finished_run):
     for trade in trades(load_run(finished_run), 5):
-        assert trade.payment == pytest.approx(trade.marginal_gain - trade.friction, abs=1.001e-6)  # cut to whole units
+        assert trade.payment == pytest.approx(
+            trade.marginal_gain - trade.friction, abs=1.001e-6
+        )  # cut to whole units
         assert -1e-9 <= trade.buyer_kept < 1.001e-6
         assert trade.seller_kept >= 0
 
