@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from ipfl.errors import LedgerError
-from ipfl.ledger import Ledger, verify
-from ipfl.ledger import store as store_module
+from ipfl.ledger import Ledger, connection, verify
 from ipfl.ledger.schema import APPLICATION_ID, STATEMENTS, VERSION
 from ipfl.ledger.store import digest_of
 from ledger.booked import OPENING, everything, files, make, sale
@@ -157,7 +156,7 @@ def test_an_empty_file_becomes_a_ledger(tmp_path):
 
 
 def test_a_python_with_an_old_sqlite_is_told_so(path, monkeypatch):
-    monkeypatch.setattr(store_module, "OLDEST_SQLITE", (99, 1))
+    monkeypatch.setattr(connection, "OLDEST_SQLITE", (99, 1))
     with pytest.raises(
         LedgerError, match=r"^this Python has SQLite \S+, the ledger needs 99.1 or newer: use a"
     ):

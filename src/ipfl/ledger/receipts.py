@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipfl.errors import LedgerError
+from ipfl.ledger.connection import sync_folder
 from ipfl.ledger.entries import canonical
-from ipfl.ledger.store import sync_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -10,7 +10,7 @@ OLDEST_SQLITE = (3, 37, 0)
 """The first with STRICT tables."""
 
 PRAGMAS = (
-    "PRAGMA locking_mode = EXCLUSIVE",  # one connection, ever: see `ipfl.ledger.store`
+    "PRAGMA locking_mode = EXCLUSIVE",  # one connection, ever: see `ipfl.ledger.connection`
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",

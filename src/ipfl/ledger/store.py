@@ -1,15 +1,11 @@
 """The store: ledger.db, written by one process through one connection, every commit flushed to the disk.
 
-SQLite in WAL mode with synchronous=FULL. The lock is exclusive: there is never a second connection, neither of ours nor
-of anybody's, so a fault of SQLite before 3.51.3 that can damage a WAL shared by several connections has no occasion.
-Those who want to read a ledger wait until the run is done or paused.
+Who opens it and how: `ipfl.ledger.connection`. What makes it append-only: `ipfl.ledger.schema`.
 """
 
 import hashlib
 import json
-import os
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -17,13 +13,11 @@ from typing import Any, NamedTuple
 
 from ipfl.errors import LedgerError, check
 from ipfl.faults import point
+from ipfl.ledger.connection import Connect, archived, connected, explained
 from ipfl.ledger.entries import GENESIS, Draft, Entry, canonical, chained, same_or_refuse, text_of
-from ipfl.ledger.schema import APPLICATION_ID, OLDEST_SQLITE, PRAGMAS, STATEMENTS, VERSION
+from ipfl.ledger.schema import APPLICATION_ID, STATEMENTS, VERSION
 
 _KEYS_AT_ONCE = 500
-
-Connect = Callable[[str], Any]
-"""From a path to a connection that leaves transactions to us; sqlite3's, unless a test brings another."""
 
 
 class Mark(NamedTuple):
@@ -52,10 +46,10 @@ class Ledger:
         Raises:
           LedgerError: there is one already, or the place cannot be written.
         """
-        connection = _connected(path, connect)
+        connection = connected(path, connect)
         ledger = cls(connection, path)
         try:
-            with _explained(path):
+            with explained(path):
                 if _tables(connection):
                     raise LedgerError(f"{path} is there already: resume the run, or give another --out")
                 with ledger._transaction():
@@ -80,10 +74,10 @@ class Ledger:
             raise LedgerError(
                 f"{path} is missing: it is no run folder, or the run did not begin; start it again"
             )
-        connection = _archived(path) if connect is None else None
-        connection = connection or _connected(path, connect)
+        connection = archived(path) if connect is None else None
+        connection = connection or connected(path, connect)
         try:
-            with _explained(path):
+            with explained(path):
                 kind = connection.execute("PRAGMA application_id").fetchone()[0]
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if kind != APPLICATION_ID:
@@ -128,7 +122,7 @@ class Ledger:
         Raises:
           LedgerError: a key is booked with another content, or the disk refuses; nothing is changed then.
         """
-        with _explained(self.path), self._transaction():
+        with explained(self.path), self._transaction():
             for digest, content in (attachments or {}).items():
                 check(digest_of(content) == digest, "an attachment is filed under its SHA-256")
                 self._db.execute("INSERT OR IGNORE INTO attachment VALUES (?, ?)", (digest, content))
@@ -204,7 +198,7 @@ class Ledger:
         Raises:
           LedgerError: one cannot be read.
         """
-        with _explained(self.path):
+        with explained(self.path):
             lines = self._db.execute(
                 f"SELECT seq, account, amount FROM posting WHERE seq IN (SELECT seq FROM entry {where}) "
                 "ORDER BY seq, line",
@@ -229,7 +223,7 @@ class Ledger:
 
     def balances(self) -> dict[str, int]:
         """What each account has received less what it paid, in units; accounts that joined and never traded: 0."""
-        with _explained(self.path):
+        with explained(self.path):
             found = dict.fromkeys(self.accounts(), 0)
             found |= dict(
                 self._db.execute("SELECT account, sum(amount) FROM posting GROUP BY account").fetchall()
@@ -238,7 +232,7 @@ class Ledger:
 
     def accounts(self) -> dict[str, bool]:
         """Every participant that ever joined, in that order, and whether its account is open."""
-        with _explained(self.path):
+        with explained(self.path):
             rows = self._db.execute(
                 "SELECT account, kind FROM entry WHERE account IS NOT NULL ORDER BY seq"
             ).fetchall()
@@ -246,7 +240,7 @@ class Ledger:
 
     def rounds(self) -> int:
         """How many rounds are booked."""
-        with _explained(self.path):
+        with explained(self.path):
             return int(self._db.execute("SELECT count(*) FROM entry WHERE kind = 'round'").fetchone()[0])
 
     def attachment(self, digest: str) -> bytes:
@@ -255,7 +249,7 @@ class Ledger:
         Raises:
           LedgerError: nothing was, or not this.
         """
-        with _explained(self.path):
+        with explained(self.path):
             row = self._db.execute("SELECT content FROM attachment WHERE digest = ?", (digest,)).fetchone()
         if row is None or not isinstance(row[0], bytes) or digest_of(row[0]) != digest:
             what = "has no attachment" if row is None else "holds another content for"
@@ -264,7 +258,7 @@ class Ledger:
 
     def marks(self, round_index: int) -> dict[str, tuple[int, str]]:
         """Length and digest of each growing file when a round was booked; the last time, if it was done again."""
-        with _explained(self.path):
+        with explained(self.path):
             rows = self._db.execute(
                 "SELECT file, length, digest FROM mark WHERE round_index = ? ORDER BY number", (round_index,)
             ).fetchall()
@@ -272,12 +266,12 @@ class Ledger:
 
     def statements(self) -> list[str]:
         """The SQL of every table, index and trigger, as the file has it."""
-        with _explained(self.path):
+        with explained(self.path):
             return _tables(self._db)
 
     def faults(self) -> list[str]:
         """What SQLite itself finds wrong with the file and its references."""
-        with _explained(self.path):
+        with explained(self.path):
             found = [
                 row[0] for row in self._db.execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"
             ]
@@ -327,70 +321,3 @@ def _entry(row: Sequence[Any], postings: tuple[tuple[str, int], ...]) -> Entry:
 def _tables(connection: Any) -> list[str]:
     rows = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
     return [str(row[0]) for row in rows]
-
-
-def _connected(path: Path, connect: Connect | None) -> Any:
-    if connect is None and sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        needed = ".".join(map(str, OLDEST_SQLITE))
-        raise LedgerError(
-            f"this Python has SQLite {sqlite3.sqlite_version}, the ledger needs {needed} or newer: use a newer Python"
-        )
-    with _explained(path):
-        new = not path.exists()
-        connection = (connect or _sqlite3)(str(path))
-        try:
-            for pragma in PRAGMAS:
-                connection.execute(pragma).fetchall()
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        except BaseException:
-            connection.close()
-            raise
-        if new:
-            sync_folder(path.parent)
-    return connection
-
-
-def _archived(path: Path) -> sqlite3.Connection | None:
-    """A connection to a ledger that nobody can write to, on a read-only medium say; None where it can be written."""
-    wal = path.with_name(f"{path.name}-wal")
-    if (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)) or wal.exists():
-        return None
-    with _explained(path):
-        return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None
-        )
-
-
-def _sqlite3(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None, timeout=0.5)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Errors of SQLite as one sentence of ours."""
-    try:
-        yield
-    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-        raise LedgerError(_sentence(path, error)) from error
-
-
-def _sentence(path: Path, error: Exception) -> str:
-    text = str(error)
-    if "locked" in text or "busy" in text:
-        return f"{path} is in use by another process: wait until that run is done, or pause it with Ctrl-C"
-    if "full" in text or getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR"):
-        return f"cannot write {path}: {text}; free space, then `ipfl run --resume {path.parent}`"
-    if "unable to open" in text or "readonly" in text:
-        return f"cannot open {path}: {text}; make the folder and the file writable"
-    if isinstance(error, sqlite3.IntegrityError):
-        return f"{path} refused a posting: {text}"
-    return f"{path} is damaged ({text}): restore it; `ipfl doctor {path.parent}` says what else is there"
