@@ -43,6 +43,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_every_system_does_the_same_work(measured: dict[str, Any]) -> None:
     (digits,) = measured["workloads"]
     assert [system["system"] for system in digits["systems"]] == ["ipfl", "fedavg", "plain_torch"]
@@ -57,6 +58,7 @@ def test_every_system_does_the_same_work(measured: dict[str, Any]) -> None:
     assert (plain["median"]["images_trained"], plain["threads"]) == (3 * 2 * 64, 1)
 
 
+@pytest.mark.slow
 def test_figures_come_with_machine_settings_and_seed(measured: dict[str, Any]) -> None:
     assert {"cpu", "cores", "python", "numpy", "torch"} <= measured["machine"].keys()
     settings = measured["workloads"][0]["settings"]

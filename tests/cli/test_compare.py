@@ -221,6 +221,7 @@ def test_ctrl_c_says_how_to_go_on(ipfl_command, monkeypatch, tables):
     )
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_as_if_nothing_had_been(ipfl_command, here, compared, tmp_path):
     """SIGKILL of the parent once a run is done and another has begun; its children end with it."""
     out, arguments = compared

@@ -1,6 +1,7 @@
 """What every engine keeps to: the same jobs give the same replies, however they are run."""
 
 import copy
+import functools
 import threading
 from collections.abc import Callable
 
@@ -116,21 +117,27 @@ def everything(engine, order=None):
     return found
 
 
+@functools.cache
+def usual(build, module):
+    """`everything` of an engine as it comes; what others are compared with."""
+    return everything(build(module))
+
+
 # ---------------------------------------------------------------- same jobs, same replies
 
 
 @every_engine
 @every_module
-@pytest.mark.parametrize("workers", [0, 2, 7])
+@pytest.mark.parametrize("workers", [2, 7])
 def test_workers_change_nothing(build, module, workers):
-    assert everything(build(module, workers=workers)) == everything(build(module))
+    assert everything(build(module, workers=workers)) == usual(build, module)
 
 
 @every_engine
 @every_module
 @pytest.mark.parametrize("order", [(4, 3, 2, 1, 0), (2, 4), (3,)])
 def test_order_and_company_of_jobs_change_nothing(build, module, order):
-    some, of_all = everything(build(module, workers=3), order), everything(build(module))
+    some, of_all = everything(build(module, workers=3), order), usual(build, module)
     if build is in_process:
         assert some.items() <= of_all.items()
     else:  # stepped together: equal but for rounding
@@ -144,7 +151,7 @@ def test_order_and_company_of_jobs_change_nothing(build, module, order):
 @every_engine
 @every_module
 def test_torch_threads_change_nothing_and_are_left_as_they_were(build, module):
-    expected = everything(build(module))
+    expected = usual(build, module)
     before = torch.get_num_threads()
     try:
         for threads in (1, 4):
@@ -160,10 +167,8 @@ def test_torch_threads_change_nothing_and_are_left_as_they_were(build, module):
 def test_nothing_drawn_elsewhere_matters_and_torchs_generator_is_left_alone(build, module):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    expected = everything(build(module, workers=2))
+    assert everything(build(module, workers=2)) == usual(build, module)
     assert torch.equal(torch.get_rng_state(), state)
-    torch.manual_seed(2)
-    assert everything(build(module, workers=2)) == expected
 
 
 @every_engine
