@@ -81,6 +81,8 @@ def explained(path: Path) -> Iterator[None]:
 
 def _sentence(path: Path, error: Exception) -> str:
     text = str(error)
+    if isinstance(error, OSError):
+        return f"cannot write {path}: {error.strerror}; free space or choose another --out"
     if "locked" in text or "busy" in text:
         return f"{path} is in use by another process: wait until that run is done, or pause it with Ctrl-C"
     if "full" in text or getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR"):
