@@ -18,6 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ipfl.config import Config
+from ipfl.disk import sync_folder
 from ipfl.errors import RunFolderError
 from ipfl.faults import point
 from ipfl.market.units import UNITS
@@ -307,12 +308,3 @@ def read_text(path: Path) -> str:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RunFolderError(f"cannot read {path}: {error}") from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder, so that names given or taken in it survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -211,8 +211,9 @@ def _write_round(
     edges = edge_rows(setup.participants, record)
     transfers = ledger_rows(setup.participants, record)
     line = round_line(setup.participants, record, evaluations, transfers, seconds)
-    for entry in line["participants"] if privacy else ():
-        entry["epsilon"] = privacy["participants"][entry["id"]]["epsilon"]  # type: ignore[index]
+    spent = {} if privacy is None else privacy["participants"]
+    for entry in line["participants"] if spent else ():
+        entry["epsilon"] = spent[entry["id"]]["epsilon"]
     write_distances(folder, record.round_index, record.distance)
     files.append("edges.csv", csv_lines(edges, EDGE_COLUMNS))
     files.append("ledger.csv", csv_lines(transfers, LEDGER_COLUMNS))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ipfl.disk import sync_folder
 from ipfl.errors import LedgerError
 from ipfl.ledger.schema import OLDEST_SQLITE, PRAGMAS
 
@@ -59,15 +60,6 @@ def archived(path: Path) -> sqlite3.Connection | None:
 def by_sqlite3(path: str) -> sqlite3.Connection:
     """Python's own SQLite."""
     return sqlite3.connect(path, isolation_level=None, timeout=0.5)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

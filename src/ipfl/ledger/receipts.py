@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipfl.disk import sync_folder
 from ipfl.errors import LedgerError
-from ipfl.ledger.connection import sync_folder
 from ipfl.ledger.entries import canonical
 
 if TYPE_CHECKING:

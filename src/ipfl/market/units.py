@@ -2,7 +2,7 @@
 
 The unit is a millionth of a credit (a credit is one unit of gain) and is fixed for ever. Export costs are made whole
 *first*, upwards, and every price is then cut to whole units once, so rounding takes no seller below its cost and no
-buyer above what the model is worth to it; truth in cost holds to a unit a sale.
+buyer above what the model is worth to it; a rule that is truthful in cost stays so to a unit a sale.
 """
 
 import dataclasses

@@ -18,9 +18,10 @@ from jaxtyping import Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ipfl.disk import sync_folder
 from ipfl.errors import CheckpointError
 from ipfl.faults import point
-from ipfl.run_folder import sync_folder, unwritable
+from ipfl.run_folder import unwritable
 from ipfl.types import State
 
 KEPT = 2
