@@ -129,6 +129,8 @@ class QuadraticEngine:
     (participant, round) to a function from the sound reply to the one that is sent (None: none at all).
     """
 
+    keeps_alone = False
+
     def __init__(
         self, targets: np.ndarray, num_examples: Sequence[int], faults: dict[Any, Any] | None = None
     ):

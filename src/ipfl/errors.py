@@ -7,6 +7,8 @@
     ├── RunFolderError    (2)  a run folder that is missing, in the way, or unreadable
     ├── CheckpointError   (2)  a checkpoint that is damaged or belongs to another run
     ├── LedgerError       (2)  a ledger or receipt that is missing, damaged, in use, or against which a posting goes
+    ├── KeyFileError      (2)  a key or certificate that is missing, unreadable by rights, or not what it should be
+    ├── NetworkError      (1)  the market cannot be reached, or does not let a participant in
     ├── ReplyError        (1)  a participant's reply that cannot be used
     ├── EngineError       (1)  local training or evaluation failed
     └── InvariantError    (1)  a law of the market does not hold: our own fault, please report it
@@ -57,6 +59,16 @@ class LedgerError(IpflError):
     """The ledger or a receipt cannot be read, or a posting goes against what the ledger holds already."""
 
     exit_code = 2
+
+
+class KeyFileError(IpflError):
+    """A key or a certificate is missing, open to others, expired, or not the one it should be."""
+
+    exit_code = 2
+
+
+class NetworkError(IpflError):
+    """The market cannot be reached or served over the network, or does not let a participant in."""
 
 
 class ReplyError(IpflError):

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -27,6 +27,8 @@ from ipfl.errors import RunFolderError
 
 Declared = Mapping[str, tuple[str, tuple[int, ...]]]
 """Tensors by name: type as safetensors calls it ("F32"), and shape."""
+
+Source = BufferedReader | BytesIO
 
 METADATA_MAX = 1 << 16
 HEADER_MAX = 1 << 20
@@ -142,6 +144,20 @@ def read_any(
         return _arrays(place, file, header, finite), dict(header.metadata)
 
 
+def read_content(
+    content: bytes, name: str, *, what_to_do: str, header_max: int = HEADER_MAX
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """As `read_any`, of bytes that are in memory already; `name` stands for the file. NaN and infinities pass.
+
+    Raises:
+      RunFolderError: they are damaged or something else.
+    """
+    place = _Place(name, what_to_do, what_to_do)
+    file = BytesIO(content)
+    header = _header(place, file, header_max)
+    return _arrays(place, file, header, finite=False), dict(header.metadata)
+
+
 def read_header(
     path: Path, *, what_to_do: str, if_missing: str | None = None, header_max: int = HEADER_MAX
 ) -> Header:
@@ -159,7 +175,7 @@ def read_header(
 class _Place:
     """Which file it is, and what to do about it, for sentences."""
 
-    path: Path
+    path: Path | str
     what_to_do: str
     if_missing: str
 
@@ -176,11 +192,12 @@ class _UnsoundError(Exception):
 
 @contextmanager
 def _opened(place: _Place) -> Iterator[BufferedReader]:
+    path = Path(place.path)
     try:
         # Opening a device may already do something, so it is looked at first. Between the look and the opening it
         # may have become a pipe: then the opening must not wait for somebody to write.
-        _check_regular(place, place.path.stat())
-        descriptor = os.open(place.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        _check_regular(place, path.stat())
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         with os.fdopen(descriptor, "rb") as file:
             _check_regular(place, os.fstat(descriptor))
             yield file
@@ -199,8 +216,8 @@ def _check_regular(place: _Place, found: os.stat_result) -> None:
         raise place.refused("is a device, a pipe or a socket, not a file")
 
 
-def _size(file: BufferedReader) -> int:
-    return os.fstat(file.fileno()).st_size
+def _size(file: Source) -> int:
+    return file.getbuffer().nbytes if isinstance(file, BytesIO) else os.fstat(file.fileno()).st_size
 
 
 def _bytes_needed(declared: Declared) -> int:
@@ -208,7 +225,7 @@ def _bytes_needed(declared: Declared) -> int:
     return sum(128 + 12 * len(name) + 20 * len(shape) for name, (_, shape) in declared.items())
 
 
-def _header(place: _Place, file: BufferedReader, header_max: int) -> Header:
+def _header(place: _Place, file: Source, header_max: int) -> Header:
     """The header, once it is sound in itself and tells of exactly the bytes that the file has."""
     size = _size(file)
     first = file.read(8)
@@ -354,7 +371,7 @@ def _check_declared(place: _Place, found: Declared, declared: Declared, fits: st
             )
 
 
-def _arrays(place: _Place, file: BufferedReader, header: Header, finite: bool) -> dict[str, np.ndarray]:
+def _arrays(place: _Place, file: Source, header: Header, finite: bool) -> dict[str, np.ndarray]:
     """All tensors of a sound header; `file` stands where they begin."""
     arrays: dict[str, np.ndarray] = {}
     for name, (code, shape) in header.tensors.items():

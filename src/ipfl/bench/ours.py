@@ -34,7 +34,7 @@ class TimedEngine:
 
     def __init__(self, engine: Engine):
         self._engine = engine
-        self.num_examples = engine.num_examples
+        self.num_examples, self.keeps_alone = engine.num_examples, engine.keeps_alone
         self.seconds, self.cpu_seconds = 0.0, 0.0
 
     def initial(self) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator
@@ -105,18 +105,18 @@ class Config(Table):
         try:
             return cls.model_validate(dict(tables))
         except ValidationError as error:
-            raise ConfigError(f"{where}: {_sentence(error)}") from None
+            raise ConfigError(f"{where}: {sentence(error, cls)}") from None
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first problem that pydantic found, as one sentence; an unknown key first, as it often explains the rest."""
+def sentence(error: ValidationError, kind: type[BaseModel]) -> str:
+    """The first problem that pydantic found in tables of a kind, as one sentence; an unknown key first."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     parts = [str(part) for part in first["loc"] if not str(part).startswith("<")]
     key = ".".join(parts)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = list(_table_at(parts[:-1]).model_fields)
+        known = list(_table_at(parts[:-1], kind).model_fields)
         near = difflib.get_close_matches(parts[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}{more}"
@@ -129,23 +129,28 @@ def _sentence(error: ValidationError) -> str:
     return f"{key} = {first['input']!r}: {message}{more}"
 
 
-def _table_at(path: Sequence[str]) -> type[BaseModel]:
-    """The table class found along `path` from the top of `Config`."""
+def _table_at(path: Sequence[str], top: type[BaseModel]) -> type[BaseModel]:
+    """The table class found along `path` from the top."""
     nested: dict[str, type[BaseModel]] = {
         "participants": ParticipantsConfig,
-        "training": TrainingConfig,
-        "market": MarketConfig,
-        "partition": PartitionConfig,
-        "evaluation": EvaluationConfig,
-        "engine": EngineConfig,
-        "language": LanguageConfig,
-        "withdrawal": WithdrawalConfig,
-        "membership": MembershipEvent,
-        "privacy": PrivacyConfig,
         "lie": LieConfig,
         "rows": ParticipantConfig,
         "valuation": Distribution,
         "export_cost": Distribution,
+        **_tables_of(Config),
+        **_tables_of(top),
     }
     named = [part for part in path if not part.isdigit()]
-    return nested.get(named[-1], Config) if named else Config
+    return nested.get(named[-1], top) if named else top
+
+
+def _tables_of(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The tables in a table, by name: those that its fields hold, alone, optional or in a row."""
+    found: dict[str, type[BaseModel]] = {}
+    for name, field in kind.model_fields.items():
+        held = [field.annotation, *get_args(field.annotation)]
+        held += [inner for outer in held for inner in get_args(outer)]
+        tables = [part for part in held if isinstance(part, type) and issubclass(part, BaseModel)]
+        if tables:
+            found[name] = tables[0]
+    return found

@@ -29,8 +29,9 @@ class MarketConfig(Table):
     `distance` = "sketch" compares sketches of `sketch_size` numbers in place of the updates themselves. `candidates`
     = k offers each buyer its k nearest by sketch, 0 everybody: docs/market.md, "Thousands of participants".
 
-    `eligibility`: whether a buyer tries models on examples of its own before they are on offer to it: "on", "off", or
-    "auto", where it has 64 examples or more, and 200 others at most to try: docs/market.md, "Trying before buying".
+    `eligibility`: whether a buyer tries models on examples of its own before they are on offer to it: "on", "off",
+    "auto", where it has 64 examples or more, and 200 others at most to try, or "copies": nobody tries, and only whose
+    update is a copy of another's is held back: docs/market.md, "Trying before buying".
     """
 
     lam: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 2.0
@@ -42,7 +43,7 @@ class MarketConfig(Table):
     distance: Literal["exact", "sketch"] = "exact"
     sketch_size: Annotated[int, Field(ge=16, le=10_000_000)] = 4096
     candidates: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    eligibility: Literal["auto", "on", "off"] = "auto"
+    eligibility: Literal["auto", "on", "off", "copies"] = "auto"
 
     @model_validator(mode="after")
     def _one_way(self) -> "MarketConfig":

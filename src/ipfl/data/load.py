@@ -75,13 +75,14 @@ def with_validation(task: Task, fraction: float, seed: int) -> Task:
     return replace(
         task,
         participants=tuple(
-            _validated(participant, fraction, generator(seed, -1, index, "split"))
+            validated(participant, fraction, generator(seed, -1, index, "split"))
             for index, participant in enumerate(task.participants)
         ),
     )
 
 
-def _validated(participant: ParticipantData, fraction: float, random: np.random.Generator) -> ParticipantData:
+def validated(participant: ParticipantData, fraction: float, random: np.random.Generator) -> ParticipantData:
+    """`with_validation` of one participant."""
     test = participant.test
     if test is None or participant.validation is not None:
         return participant

@@ -53,17 +53,48 @@ def load_folder(folder: str | Path, label: str = "label", test_fraction: float =
     check_split(test_fraction, seed)
     files = participant_files(Path(folder), TABLES + ARRAYS, OTHER_DATA, FORMATS, ELSEWHERE)
     _check_kinds(files)
-    raws = [read_arrays(path) if ending(path) in ARRAYS else read_table(path, label) for path in files]
+    raws = [read_own(path, label) for path in files]
     class_names = _all_classes(raws)
-    participants = []
-    for index, (path, raw) in enumerate(zip(files, raws, strict=True)):
-        x = _aligned(raws[0], raw)
-        position = np.array([class_names.index(name) for name in raw.class_names], dtype=np.int64)
-        y = position[raw.y]
-        train, test = stratified_split(y, test_fraction, generator(seed, -1, index, "split"))
-        x_train, x_test = _prepared(x, train, test)
-        participants.append(ParticipantData(path.stem, Split(x_train, y[train]), Split(x_test, y[test])))
+    participants = [
+        participant_data(path.stem, raw, _aligned(raws[0], raw), class_names, index, test_fraction, seed)
+        for index, (path, raw) in enumerate(zip(files, raws, strict=True))
+    ]
     return Task(FOLDER_TASK, tuple(participants), participants[0].train.x.shape[1:], class_names)
+
+
+def read_own(path: Path, label: str) -> Raw:
+    """One participant's file, by its ending.
+
+    Raises:
+      DataError: it cannot be read, or is of no kind that is read.
+    """
+    if ending(path) not in TABLES + ARRAYS:
+        raise DataError(f"{path.name} is no file that is read here: give {FORMATS}")
+    return read_arrays(path) if ending(path) in ARRAYS else read_table(path, label)
+
+
+def participant_data(
+    name: str,
+    raw: Raw,
+    x: Shaped[np.ndarray, "n ..."],
+    class_names: Sequence[str],
+    index: int,
+    test_fraction: float,
+    seed: int,
+) -> ParticipantData:
+    """One participant's examples, split and prepared by themselves.
+
+    Args:
+      name: its id; `index` its place among all participants.
+      raw: what its file holds; `x` its inputs with the columns in the order of all.
+      class_names: of all participants.
+      test_fraction, seed: as in `load_folder`.
+    """
+    position = np.array([class_names.index(known) for known in raw.class_names], dtype=np.int64)
+    y = position[raw.y]
+    train, test = stratified_split(y, test_fraction, generator(seed, -1, index, "split"))
+    x_train, x_test = _prepared(x, train, test)
+    return ParticipantData(name, Split(x_train, y[train]), Split(x_test, y[test]))
 
 
 def check_split(test_fraction: float, seed: int) -> None:

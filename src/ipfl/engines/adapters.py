@@ -37,6 +37,8 @@ class AdapterEngine:
       layout: what the numbers of an adapter mean.
     """
 
+    keeps_alone = False
+
     def __init__(self, task: InstructionTask, base: Base, config: Config):
         """Lay out adapters and encode all rows.
 

@@ -20,8 +20,15 @@ class Engine(Protocol):
     never on the other jobs, their order or the number of workers.
     """
 
-    num_examples: Int[np.ndarray, "m"]
-    """Training examples of each participant."""
+    @property
+    def num_examples(self) -> Int[np.ndarray, "m"]:
+        """Training examples of each participant."""
+        ...
+
+    @property
+    def keeps_alone(self) -> bool:
+        """Whether participants train the yardstick, everybody alone, themselves and keep it (`EvaluateJob.alone`)."""
+        ...
 
     def initial(self) -> tuple[Float32[np.ndarray, "p"], Float32[np.ndarray, "b"]]:
         """The common initial parameters theta_0 and buffers."""

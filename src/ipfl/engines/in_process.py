@@ -39,6 +39,8 @@ class InProcessEngine:
       workers, block, device: what was chosen where the configuration left it open.
     """
 
+    keeps_alone = False
+
     def __init__(
         self,
         task: Task,
@@ -52,6 +54,7 @@ class InProcessEngine:
         device: str = "cpu",
         memory_gb: float = 0.0,
         privacy: PrivacyConfig | None = None,
+        privacy_seed: int | None = None,
     ):
         """Check model and resources, and lay out the data.
 
@@ -66,6 +69,7 @@ class InProcessEngine:
           device: "cpu", "cuda" or "cuda:N".
           memory_gb: what training may use; 0 = what is free.
           privacy: what is published is trained privately, one participant after another.
+          privacy_seed: what the noise follows from; None: the seed of the run, which others know.
         Raises:
           ConfigError: a device, workers or block that cannot be had.
           EngineError: a model that does not fit the task, or too little memory.
@@ -84,7 +88,9 @@ class InProcessEngine:
         models = Models(factory, seed, traits, self.device)
         examples = [_on(split, self.device) for split in training_sets]
         stack = self._stack(models, examples, asked.block > 1) if self.block > 1 else None
-        self._trainer = Trainer(models, stack, examples, training, seed, self.block, privacy)
+        self._trainer = Trainer(
+            models, stack, examples, training, seed, self.block, privacy, privacy_seed
+        )
         judged = exams(task, common_examples_max, seed)
         self._judge = Judge(models, None if traits.recurs else stack, judged, training_sets, seed)
 

@@ -29,11 +29,12 @@ class Trainer:
         seed: int,
         block: int,
         privacy: PrivacyConfig | None = None,
+        privacy_seed: int | None = None,
     ):
         """`examples` are every participant's training inputs and labels, on the device that trains.
 
         `stack`: the architecture, where `block` participants are stepped together. `privacy`: how what is published
-        is trained privately.
+        is trained privately, with noise from `privacy_seed` (None: from `seed`).
         """
         self._models = models
         self._stack = stack
@@ -42,6 +43,7 @@ class Trainer:
         self._seed = seed
         self._block = block
         self._privacy = privacy
+        self._privacy_seed = seed if privacy_seed is None else privacy_seed
         longest = [max(batch_lengths(len(y), training.batch_size, training.steps)) for _, y in examples]
         self._width = max(longest)
 
@@ -84,7 +86,7 @@ class Trainer:
                 if private is None:
                     loss = train(model, x, y, batches, self._training, *extras)
                 else:
-                    loss = train_privately(model, x, y, job, self._training, private, self._seed)
+                    loss = train_privately(model, x, y, job, self._training, private, self._privacy_seed)
             params[:], buffers[:] = model.read()
         return loss
 

@@ -11,14 +11,17 @@ from ipfl.errors import CheckpointError, RunFolderError
 from ipfl.experiment.events import Preparing, Watcher
 from ipfl.experiment.modules import ModelFactory
 from ipfl.experiment.rounds import finish_rounds
-from ipfl.experiment.setup import set_up
-from ipfl.ledger import opening, operator_key
+from ipfl.experiment.setup import Setup, set_up
+from ipfl.ledger import OperatorKey, opening, operator_key
 from ipfl.ledger.receipts import KEY_VARIABLE
 from ipfl.plugins import described
 from ipfl.run_folder import Run, load_run, read_json, read_text
 from ipfl.upkeep import folder as run_files
 from ipfl.upkeep.books import Books
 from ipfl.upkeep.membership import members_at_start
+
+HOSTED = "market"
+"""What environment.json has of a market over a network."""
 
 
 def run(
@@ -44,12 +47,15 @@ def run(
     """
     if out is not None:
         run_files.check_vacant(Path(out), force)
-    key = operator_key()
-    setup = set_up(config, task, model, _teller(watch))
+    return begin(set_up(config, task, model, _teller(watch)), operator_key(), out, watch)
+
+
+def begin(setup: Setup, key: OperatorKey, out: str | Path | None, watch: Watcher | None) -> Run:
+    """Make the run folder of a run that is set up, open its ledger, and run its rounds."""
     there = members_at_start(setup.ids, setup.config.membership)
     folder = Path(out) if out is not None else run_files.next_free_folder(Path("runs"), setup.config.task)
     with run_files.held(folder):
-        first = opening(setup.digest, there, about(setup.config))
+        first = opening(setup.digest, there, about(setup.config) | setup.place.about)
         run_files.create(
             folder, setup.config.to_toml(), setup.environment | {"operator_key": key.public}, first
         )
@@ -74,9 +80,13 @@ def resume(
     Raises:
       RunFolderError, CheckpointError: not a run folder, a damaged checkpoint, changed files, other data or torch.
     """
-    started = _started(Path(folder))
+    started = begun(Path(folder))
     if started.finished:
         return load_run(folder)
+    if HOSTED in started.environment:
+        raise CheckpointError(
+            f"{folder} is a market over a network: go on with `ipfl host MARKET.toml --resume {folder}`"
+        )
     lacking = [name for name in run_files.NEEDED if name not in started.environment]
     if lacking:
         raise RunFolderError(
@@ -89,12 +99,22 @@ def resume(
         )
     check_same_plugins(started)
     key = operator_key()
+    check_key(started, key)
+    return go_on(started, set_up(started.config, task, model, _teller(watch)), key, watch)
+
+
+def check_key(started: Run, key: OperatorKey) -> None:
+    """Refuse another operator's key than the run was begun with."""
     if started.environment["operator_key"] != key.public:
         raise CheckpointError(
-            f"{folder} was begun with another operator's key ({started.environment['operator_key'][:16]}..., not "
+            f"{started.path} was begun with another operator's key ({started.environment['operator_key'][:16]}..., not "
             f"{key.public[:16]}...): name its file by {KEY_VARIABLE}"
         )
-    setup = set_up(started.config, task, model, _teller(watch))
+
+
+def go_on(started: Run, setup: Setup, key: OperatorKey, watch: Watcher | None) -> Run:
+    """Run the rounds that an interrupted run still has, once it is the same run as it was."""
+    folder = started.path
     for name in ("torch", "numpy", *(["transformers", "peft"] if setup.config.language else [])):
         before, now = started.environment.get(name), setup.environment[name]
         if before != now:
@@ -126,7 +146,7 @@ def _teller(watch: Watcher | None) -> Callable[[str], None] | None:
     return None if watch is None else lambda text: watch(Preparing(text))
 
 
-def _started(folder: Path) -> Run:
+def begun(folder: Path) -> Run:
     """The run without its tables: what a crash left in those may be unreadable, and is cut off later."""
     if not folder.is_dir():
         raise RunFolderError(f"no run folder at {folder}: give the folder that `ipfl run --out` wrote")

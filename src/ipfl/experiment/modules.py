@@ -18,8 +18,10 @@ ModelFactory = Callable[[], nn.Module]
 CUSTOM = "custom"
 
 
-def module_workplace(config: Config, task: Task | None, model: ModelFactory | None) -> Workplace:
-    """Load data, choose the model, and build the engine.
+def module_workplace(
+    config: Config, task: Task | None, model: ModelFactory | None, privacy_seed: int | None = None
+) -> Workplace:
+    """Load data, choose the model, and build the engine; `privacy_seed` as for the engine.
 
     Raises:
       ConfigError, DataError, EngineError: before anything is trained or written.
@@ -44,6 +46,7 @@ def module_workplace(config: Config, task: Task | None, model: ModelFactory | No
         device=config.engine.device,
         memory_gb=config.engine.memory_gb,
         privacy=config.privacy,
+        privacy_seed=privacy_seed,
     )
     holders: list[FlatModel] = []
 

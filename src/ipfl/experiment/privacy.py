@@ -25,7 +25,7 @@ class Budgets:
     ):
         """`steps` of a job that says nothing else; `before`: what each participant has taken in all rounds before."""
         self.engine, self._privacy, self._steps = engine, privacy, steps
-        self.num_examples = engine.num_examples
+        self.num_examples, self.keeps_alone = engine.num_examples, engine.keeps_alone
         self._rates = [sampling_rate(int(count), batch_size) for count in self.num_examples]
         self.taken = {index: before.get(index, 0) for index in range(len(self._rates))}
 

@@ -7,6 +7,7 @@ off and done again, so a resumed run ends with the same bytes as an uninterrupte
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -36,6 +37,7 @@ from ipfl.experiment.withdrawal import (
     train_alone,
     withdrawals,
 )
+from ipfl.experiment.workplace import Elsewhere
 from ipfl.ledger import round_booking
 from ipfl.run_folder import (
     EDGE_COLUMNS,
@@ -57,22 +59,29 @@ from ipfl.upkeep.membership import Members
 def finish_rounds(setup: Setup, books: Books, folder: Path, watch: Watcher | None) -> Run:
     """Run the rounds that are left, then write what a finished run has."""
     tell: Watcher = watch or (lambda event: None)
-    own = bool(setup.environment["own_task"])
-    write_partition(folder, partition_table(setup.task, setup.config, own=own))
+    if not isinstance(setup.task, Elsewhere):  # what nobody has sent cannot be counted
+        own = bool(setup.environment["own_task"])
+        write_partition(folder, partition_table(setup.task, setup.config, own=own))
+    if setup.watch_over:
+        setup.watch_over.opened(books)
     checkpoint, kept = newest_state(folder, books, tell)
     at = checkpoint or Checkpoint(
-        setup.method.init(), setup.alone.init(), nobody_away(len(setup.participants))
+        setup.method.init(), _alone_start(setup), nobody_away(len(setup.participants))
     )
     files = GrowingFiles(folder, books.marks(at.state.round_index - 1))
     drop_others(folder, kept)
     books.make_good()
     tell(RunStarted(setup.config, setup.participants, folder, at.state.round_index, at.state.params.shape[1]))
     while at.state.round_index < setup.config.rounds:
+        if setup.watch_over:
+            setup = setup.watch_over.before_round(setup)
         at, event, digest = _book_round(setup, books, files, folder, at, tell)
         kept = [*kept, digest][-KEPT:]
         drop_others(folder, kept)
         tell(event)
     finished = load_run(folder)
+    if setup.watch_over:
+        setup.watch_over.finished()
     digests = write_take_home(finished, setup.participants, at.state, setup.place, books.ledger)
     write_receipts(folder, books.finish(digests, setup.config.rounds - 1))
     accounts = books.ledger.accounts()
@@ -80,6 +89,14 @@ def finish_rounds(setup: Setup, books: Books, folder: Path, watch: Watcher | Non
     write_json(folder / "summary.json", summarise(finished, setup.participants, accounts))
     tell(RunFinished(folder))
     return load_run(folder)
+
+
+def _alone_start(setup: Setup) -> State:
+    """Everybody alone before the first round; nothing of it where participants keep that to themselves."""
+    start = setup.alone.init()
+    if setup.engine.keeps_alone:
+        return replace(start, params=start.params[:0], buffers=start.buffers[:0])
+    return start
 
 
 def newest_state(folder: Path, books: Books, tell: Watcher) -> tuple[Checkpoint | None, list[str]]:
@@ -163,7 +180,7 @@ def _one_round(
 ) -> tuple[State, State, RoundRecord, dict[int, EvaluateReply], dict[str, float]]:
     """One round of the method and of everybody alone, and the evaluation of both; `reasons`: why some are away."""
     round_index = state.round_index
-    lone = setup.config.method == "local"
+    lone, apart = setup.config.method == "local", setup.engine.keeps_alone
 
     def progress(done: int, total: int) -> None:
         tell(JobsDone(round_index, done, total))
@@ -171,17 +188,22 @@ def _one_round(
     started = perf_counter()
     there = WithoutThoseAway(engine, reasons) if reasons else engine
     next_state, record = drive(setup.method.round(state), there, progress)
-    next_state = train_alone(engine, next_state, round_index, list(reasons))
-    next_alone = next_state if lone else alone_round(setup.alone, setup.engine, alone, setup.alone_key)
+    if not apart:
+        next_state = train_alone(engine, next_state, round_index, list(reasons))
+    if lone or apart:
+        next_alone = next_state if lone else replace(alone, round_index=round_index + 1)
+    else:
+        next_alone = alone_round(setup.alone, setup.engine, alone, setup.alone_key)
     trained = perf_counter()
     jobs: list[Job] = [
         EvaluateJob(
             index,
-            [next_state.params[index], next_alone.params[index]],
-            [next_state.buffers[index], next_alone.buffers[index]],
+            [next_state.params[index], *([] if apart else [next_alone.params[index]])],
+            [next_state.buffers[index], *([] if apart else [next_alone.buffers[index]])],
             SPLITS,
+            alone=apart,
         )
-        for index in range(len(next_state.params) if _is_judged(setup.config, round_index) else 0)
+        for index in range(len(next_state.params) if is_judged(setup.config, round_index) else 0)
     ]
     evaluations = {
         reply.participant: reply for reply in setup.engine.run(jobs) if isinstance(reply, EvaluateReply)
@@ -194,7 +216,7 @@ def _one_round(
     return next_state, next_alone, record, evaluations, seconds
 
 
-def _is_judged(config: Config, round_index: int) -> bool:
+def is_judged(config: Config, round_index: int) -> bool:
     """Whether models are judged after this round; after the last one they always are."""
     return (round_index + 1) % config.evaluation.every == 0 or round_index + 1 == config.rounds
 

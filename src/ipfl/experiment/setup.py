@@ -1,16 +1,16 @@
 """From a configuration to everything a run needs: data, participants, engine, method."""
 
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from ipfl.config import Config, LanguageConfig
+from ipfl.config import Config, LanguageConfig, ParticipantConfig
 from ipfl.data import Task
 from ipfl.data.any_task import is_language
 from ipfl.data.instructions import InstructionTask
@@ -19,12 +19,30 @@ from ipfl.errors import ConfigError
 from ipfl.experiment.alone import alone_key
 from ipfl.experiment.language import adapter_workplace
 from ipfl.experiment.modules import ModelFactory, module_workplace
-from ipfl.experiment.workplace import Workplace
+from ipfl.experiment.workplace import Elsewhere, Workplace
 from ipfl.methods import Federation, Local, Method, build_method, find_method, hyper_parameters
 from ipfl.participants import participant, read_participants, resolve_rows
 from ipfl.plugins import described, load_installed
 from ipfl.types import OPERATOR, Participant
+from ipfl.upkeep.books import Books
 from ipfl.upkeep.checkpoint import run_digest
+
+
+@runtime_checkable
+class Oversight(Protocol):
+    """What a run over a network does besides, between its rounds."""
+
+    def opened(self, books: Books) -> None:
+        """The books are open: bills can be told from them."""
+        ...
+
+    def before_round(self, setup: "Setup") -> "Setup":
+        """Take in who has registered since, and with which bid."""
+        ...
+
+    def finished(self) -> None:
+        """The last round is booked: bring everybody its last bill."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +56,10 @@ class Setup:
     participants: tuple[Participant, ...]
     environment: dict[str, Any]
     alone_key: str | None
+    watch_over: "Oversight | None" = None
 
     @property
-    def task(self) -> Task | InstructionTask:
+    def task(self) -> Task | InstructionTask | Elsewhere:
         """Every participant's own data."""
         return self.place.task
 
@@ -99,7 +118,8 @@ def set_up(
         config = config.model_copy(update={"data": str(Path(config.data).absolute())})
     own_task = task is not None
     place = _workplace(config, task, model, tell)
-    task, engine = place.task, place.engine
+    assert not isinstance(place.task, Elsewhere)
+    task = place.task
     if isinstance(task, InstructionTask) and config.language is None:
         config = config.model_copy(update={"language": LanguageConfig()})
     rows = resolve_rows(
@@ -107,23 +127,27 @@ def set_up(
         [entry.participant_id for entry in task.participants],
         [len(entry.train) for entry in task.participants],
     )
+    setup = assemble(config, place, rows, own_task)
+    federation = federation_of(setup.config, place, setup.participants)
+    key = None if model else alone_key(setup.config, place.fingerprint, federation, place.engine.block)
+    return replace(setup, alone_key=key)
+
+
+def assemble(
+    config: Config, place: Workplace, rows: Sequence[ParticipantConfig], own_task: bool = False
+) -> Setup:
+    """A run of the participants that `rows` describe, in a place that is built.
+
+    Raises:
+      ConfigError, BidError: a name that no participant may have, or what no bid can be.
+    """
+    task, engine = place.task, place.engine
     if any(row.id == OPERATOR for row in rows):
         raise ConfigError(
             f"a participant may not be called {OPERATOR!r}: that is the account that pays subsidies"
         )
-    participants = tuple(
-        participant(row, int(count)) for row, count in zip(rows, engine.num_examples, strict=True)
-    )
-    theta_0, buffers_0 = engine.initial()
-    federation = Federation(
-        participants,
-        theta_0,
-        buffers_0,
-        config.market,
-        config.seed,
-        own_validation=place.own_validation,
-        guessing=place.guessing,
-    )
+    participants = participants_of(rows, place)
+    federation = federation_of(config, place, participants)
     _ = federation.bids  # refuses what no bid can be, before anything is written
     method = build_method(config.method, federation, config.methods.get(config.method, {}))
     allocation, payment = federation.rule
@@ -132,7 +156,7 @@ def set_up(
             "task": task.name,
             "model": place.model,
             "methods": _settings_in_force(config.method, method),
-            "participants": type(config.participants)(rows=rows),
+            "participants": type(config.participants)(rows=tuple(rows)),
             "market": config.market.model_copy(
                 update={"rule": None, "allocation": allocation, "payment": payment}
             ),
@@ -151,15 +175,36 @@ def set_up(
         "own_task": own_task,
         "task_fingerprint": task.fingerprint(),
         "model": place.model,
-        "num_params": len(theta_0),
+        "num_params": len(federation.theta_0),
         "plugins": described(),
-        "run_digest": run_digest(config.to_toml(), place.fingerprint, theta_0, buffers_0),
+        "run_digest": run_digest(
+            config.to_toml(), place.fingerprint, federation.theta_0, federation.buffers_0
+        ),
         "class_names": list(task.class_names),
         **place.details,
     }
-    alone = Local(federation)
-    key = None if model else alone_key(config, place.fingerprint, federation, engine.block)
-    return Setup(config, place, method, alone, participants, environment, key)
+    return Setup(config, place, method, Local(federation), participants, environment, None)
+
+
+def participants_of(rows: Sequence[ParticipantConfig], place: Workplace) -> tuple[Participant, ...]:
+    """The participants that rows describe, with the numbers of examples that the engine knows of."""
+    return tuple(
+        participant(row, int(count)) for row, count in zip(rows, place.engine.num_examples, strict=True)
+    )
+
+
+def federation_of(config: Config, place: Workplace, participants: tuple[Participant, ...]) -> Federation:
+    """What a method is told of a run."""
+    theta_0, buffers_0 = place.engine.initial()
+    return Federation(
+        participants,
+        theta_0,
+        buffers_0,
+        config.market,
+        config.seed,
+        own_validation=place.own_validation,
+        guessing=place.guessing,
+    )
 
 
 def _workplace(

@@ -60,7 +60,7 @@ class WithoutThoseAway:
 
     def __init__(self, engine: Engine, reasons: Mapping[int, str]):
         self.engine, self.reasons = engine, reasons
-        self.num_examples = engine.num_examples
+        self.num_examples, self.keeps_alone = engine.num_examples, engine.keeps_alone
 
     def initial(self) -> tuple[np.ndarray, np.ndarray]:
         """As the engine's own."""

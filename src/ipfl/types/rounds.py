@@ -45,12 +45,14 @@ class EvaluateJob:
     """Evaluate k models on s of one participant's splits: "train", "validation", "test" or "common".
 
     The models may be rows of several matrices: a sequence of vectors is as good as a matrix, and copies nothing.
+    `alone`: and its model trained alone, which it alone holds (`Engine.keeps_alone`), as the last of the reply's rows.
     """
 
     participant: int
     params: Float32[np.ndarray, "k p"] | Sequence[Float32[np.ndarray, "p"]]
     buffers: Float32[np.ndarray, "k b"] | Sequence[Float32[np.ndarray, "b"]]
     splits: tuple[str, ...] = ("test",)
+    alone: bool = False
 
 
 @dataclass(frozen=True, eq=False)

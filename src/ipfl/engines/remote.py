@@ -1,0 +1,357 @@
+"""Participants on machines of their own: the jobs of a round as signed requests, one exchange for all of them.
+
+A participant trains its own model and, beside it, the yardstick (everybody alone), which never leaves it. Both are
+judged there in the same exchange, so a round of a method that trains once and keeps what was trained costs one. The
+request carries what training starts from, unless the participant has it, what pulls it (the proxy), and the bills that
+it has not acknowledged; the reply carries its model and its bid. Whoever does not answer by the deadline, or
+answers with anything but what it should, is left out of the round; the reason says why.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from ipfl.engines.base import Progress
+from ipfl.engines.exchange import Member, Registration, Transport
+from ipfl.engines.messages import (
+    REPLY,
+    REQUEST,
+    Message,
+    Sign,
+    array_digest,
+    opened,
+    request_digest,
+    sealed,
+)
+from ipfl.errors import ReplyError, check
+from ipfl.types import EvaluateJob, EvaluateReply, Job, MissingReply, Reply, TrainJob, TrainReply
+
+Bills = Callable[[int, int], list[dict[str, Any]]]
+"""Called with a participant and the last round whose bill it has: the bills since."""
+TEXT_ROOM = 16 << 20
+"""Bytes that a reply may have beside its vectors."""
+NOT_REGISTERED = "it has not registered with a bid yet"
+NOT_ONLINE = "it is not connected"
+NEW_BID = "it changed its bid, which counts from the next round"
+REASON_MAX = 300
+
+
+@dataclass
+class _Known:
+    """What the operator knows of a participant in this process; all of it is learnt again after a crash."""
+
+    registration: Registration | None = None
+    billed_until: int = -1
+    holds: str | None = None  # the digest of the model and buffers that it last replied
+    judged: tuple[str, EvaluateReply] | None = (
+        None  # by the digest of the model: both judged in the same exchange
+    )
+    enquiry: Registration | None = None
+
+
+@dataclass(eq=False)
+class RemoteEngine:
+    """An engine whose participants are elsewhere.
+
+    Attributes:
+      members: who is registered, in the order of the participants.
+      transport: carries the messages.
+      sign: signs requests with the operator's key.
+      market: the run that messages belong to.
+      offer: the market's terms, for those who register.
+      theta_0, buffers_0: the common start.
+      deadline_s: of one exchange.
+      splits: what models are judged on after a round; `judged` says after which.
+      bills, quote: what the operator has to say to a participant of its money.
+      log: hears of everything that was refused, and why.
+    """
+
+    members: Sequence[Member]
+    transport: Transport
+    sign: Sign
+    market: str
+    offer: Mapping[str, Any]
+    theta_0: Float32[np.ndarray, "p"]
+    buffers_0: Float32[np.ndarray, "b"]
+    deadline_s: float
+    splits: tuple[str, ...] = ("test",)
+    judged: Callable[[int], bool] = lambda round_index: True
+    bills: Bills = lambda index, after: []
+    quote: Callable[[int, Registration], dict[str, Any] | None] = lambda index, registration: None
+    log: Callable[[str], None] = lambda text: None
+    clock: Callable[[], float] = time.time
+    device: str = "elsewhere"
+    block: int = 1
+    keeps_alone: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        self._known = [_Known() for _ in self.members]
+        self._place = {member.fingerprint: index for index, member in enumerate(self.members)}
+        self._round_index = -1
+        self._answered: set[int] = set()
+        self.exchanges = 0
+
+    @property
+    def num_examples(self) -> Int[np.ndarray, "m"]:
+        """As they were registered; 1 for those who have not."""
+        counts = [
+            1 if known.registration is None else known.registration.num_examples for known in self._known
+        ]
+        return np.array(counts, dtype=np.int64)
+
+    @property
+    def registrations(self) -> list[Registration | None]:
+        """What everybody registered with."""
+        return [known.registration for known in self._known]
+
+    @property
+    def known_bids(self) -> list[Registration | None]:
+        """What everybody registered with, or asks about."""
+        return [known.registration or known.enquiry for known in self._known]
+
+    @property
+    def billed_until(self) -> list[int]:
+        """The last round whose bill each has acknowledged; -1 for none."""
+        return [known.billed_until for known in self._known]
+
+    def initial(self) -> tuple[Float32[np.ndarray, "p"], Float32[np.ndarray, "b"]]:
+        """The common initial parameters theta_0 and buffers."""
+        return self.theta_0.copy(), self.buffers_0.copy()
+
+    def register(self) -> None:
+        """Offer the market to those who can be reached and have not registered; take in what they say."""
+        online = self.transport.online()
+        asked = {
+            index: {"what": "offer", "offer": dict(self.offer), "quote": self._quoted(index)}
+            for index, member in enumerate(self.members)
+            if self._known[index].registration is None and member.fingerprint in online
+        }
+        if not asked:
+            return
+        replies, reasons = self._exchange(asked, {index: {} for index in asked}, None)
+        for index, reply in replies.items():
+            try:
+                self._take_registration(index, reply)
+            except ReplyError as error:
+                reasons[index] = str(error)
+        self._tell(reasons)
+
+    def run(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Reply]:
+        """Every job's reply, in the order of the jobs, from one exchange at most."""
+        participants = [job.participant for job in jobs]
+        check(len(set(participants)) == len(participants), "a participant is sent one job at a time")
+        known = {job.participant: found for job in jobs if (found := self._known_answer(job)) is not None}
+        asked = [job for job in jobs if job.participant not in known]
+        contents, arrays = {}, {}
+        for job in asked:
+            contents[job.participant], arrays[job.participant] = self._request(job)
+        if contents:
+            replies, reasons = self._exchange(contents, arrays, progress)
+            for job in asked:
+                index = job.participant
+                if index not in reasons:
+                    try:
+                        known[index] = self._reply(job, replies[index])
+                    except ReplyError as error:
+                        reasons[index] = str(error)
+                if index in reasons:
+                    known[index] = MissingReply(index, reasons[index])
+            self._tell(reasons)
+        if progress:
+            progress(len(jobs), len(jobs))
+        return [known[job.participant] for job in jobs]
+
+    def settle(self, finished: bool) -> None:
+        """Bring everybody the bills that it has not acknowledged; `finished`: there are no more rounds."""
+        online = self.transport.online()
+        asked = {
+            index: {"what": "settle", "finished": finished}
+            for index, member in enumerate(self.members)
+            if self._known[index].registration is not None and member.fingerprint in online
+        }
+        if asked:
+            _, reasons = self._exchange(asked, {index: {} for index in asked}, None)
+            self._tell(reasons)
+
+    def _known_answer(self, job: Job) -> Reply | None:
+        """The reply to a job that needs no exchange: of those who cannot answer, and of what was judged ahead."""
+        index = job.participant
+        known = self._known[index]
+        if isinstance(job, TrainJob):
+            if job.round_index != self._round_index:
+                self._round_index = job.round_index
+                self._answered.clear()
+            if known.registration is None:
+                return MissingReply(index, NOT_REGISTERED)
+            return None
+        if index not in self._answered:
+            return MissingReply(index, "it did not answer this round")
+        if job.alone and known.judged is not None and len(job.params) == 1 and job.splits == self.splits:
+            digest, reply = known.judged
+            if digest == array_digest(job.params[0], job.buffers[0]):
+                return reply
+        return None
+
+    def _request(self, job: Job) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What a job is in a message."""
+        if isinstance(job, EvaluateJob):
+            models = list(zip(job.params, job.buffers, strict=True))
+            arrays = {f"params/{place}": params for place, (params, _) in enumerate(models)}
+            arrays |= {f"buffers/{place}": buffers for place, (_, buffers) in enumerate(models)}
+            what = {"what": "evaluate", "models": len(models), "splits": list(job.splits), "alone": job.alone}
+            return what | {"round_index": self._round_index}, arrays
+        start = array_digest(job.params, job.buffers)
+        arrays = {}
+        if start != self._known[job.participant].holds:
+            arrays |= {"params": job.params, "buffers": job.buffers}
+        arrays |= {
+            name: vector
+            for name, vector in (("centre", job.centre), ("direction", job.direction))
+            if vector is not None
+        }
+        return {
+            "what": "train",
+            "round_index": job.round_index,
+            "start": start,
+            "pull": job.pull,
+            "align": job.align,
+            "steps": job.steps,
+            "published": job.published,
+            "judge": list(self.splits) if self.judged(job.round_index) else [],
+        }, arrays
+
+    def _exchange(
+        self,
+        contents: Mapping[int, Mapping[str, Any]],
+        arrays: Mapping[int, Mapping[str, np.ndarray]],
+        progress: Progress | None,
+    ) -> tuple[dict[int, Message], dict[int, str]]:
+        """Send requests; the replies that are what they should be, and the reasons why others are not."""
+        online, reasons = self.transport.online(), dict[int, str]()
+        messages, digests = {}, {}
+        for index, content in contents.items():
+            member, known = self.members[index], self._known[index]
+            if member.fingerprint not in online:
+                reasons[index] = NOT_ONLINE
+                continue
+            common = {
+                "market": self.market,
+                "to": member.fingerprint,
+                "participant_id": member.participant_id,
+                "index": index,
+                "participants": len(self.members),
+                "sent_at": self.clock(),
+                "deadline_s": self.deadline_s,
+                "bills": self.bills(index, known.billed_until) if known.registration else [],
+            }
+            message = sealed(REQUEST, common | dict(content), arrays[index], self.sign)
+            messages[member.fingerprint], digests[index] = message, request_digest(message)
+        found: dict[int, Message] = {}
+
+        def heard(fingerprint: str, content: bytes) -> None:
+            if progress and fingerprint in messages:
+                progress(min(len(found) + 1, len(contents)), len(contents))
+
+        if messages:
+            self.exchanges += 1
+            replies, silent = self.transport.exchange(messages, self.deadline_s, heard)
+            for index in digests:
+                fingerprint = self.members[index].fingerprint
+                if fingerprint not in replies:
+                    reasons[index] = silent.get(fingerprint, "no reply")
+                    continue
+                try:
+                    found[index] = self._opened(index, replies[fingerprint], digests[index])
+                except ReplyError as error:
+                    reasons[index] = f"its reply is refused: {error}"
+        return found, reasons
+
+    def _opened(self, index: int, content: bytes, asked: str) -> Message:
+        """A reply, once it is known to be this participant's, to this request."""
+        member, known = self.members[index], self._known[index]
+        size_max = 4 * (self.theta_0.nbytes + self.buffers_0.nbytes) + TEXT_ROOM
+        reply = opened(REPLY, content, member.verify, size_max)
+        told = reply.content
+        if told.get("from") != member.fingerprint or told.get("participant_id") != member.participant_id:
+            raise ReplyError(f"it is in the name of {str(told.get('participant_id'))[:64]!r}")
+        if told.get("market") != self.market:
+            raise ReplyError("it belongs to another market")
+        if told.get("answers") != asked:
+            raise ReplyError("it answers another request: it is late, or was sent again")
+        if type(billed := told.get("billed_until")) is int and billed >= -1:
+            known.billed_until = billed
+        if told.get("what") == "refusal":
+            if told.get("lacks") == "model":
+                known.holds = None
+            if told.get("lacks") == "terms":
+                known.registration = None
+            raise ReplyError(f"it refuses: {str(told.get('reason'))[:REASON_MAX]}")
+        return reply
+
+    def _take_registration(self, index: int, reply: Message) -> None:
+        if reply.content.get("what") != "registration":
+            raise ReplyError("its reply is no registration")
+        registration = Registration.of(reply.content.get("registration"))
+        known = self._known[index]
+        if reply.content.get("consents") is True:
+            known.registration, known.enquiry = registration, None
+        else:
+            known.enquiry = registration
+
+    def _quoted(self, index: int) -> dict[str, Any] | None:
+        enquiry = self._known[index].enquiry
+        return None if enquiry is None else self.quote(index, enquiry)
+
+    def _reply(self, job: Job, reply: Message) -> Reply:
+        """The reply to a job, from a message."""
+        index, known = job.participant, self._known[job.participant]
+        if isinstance(job, EvaluateJob):
+            return self._evaluation(reply, index, len(job.params) + job.alone, job.splits)
+        registration = Registration.of(reply.content.get("registration"))
+        if registration != known.registration:
+            known.registration = registration
+            raise ReplyError(NEW_BID)
+        params, buffers = reply.arrays.get("params"), reply.arrays.get("buffers")
+        wanted = ((params, self.theta_0, "model"), (buffers, self.buffers_0, "buffers"))
+        for array, like, what in wanted:
+            if array is None or array.dtype != np.float32 or array.shape != like.shape:
+                has = "is missing" if array is None else f"has {array.size} numbers of type {array.dtype}"
+                raise ReplyError(f"its {what} {has}, expected {like.size} of type float32")
+        assert params is not None
+        assert buffers is not None
+        loss = reply.content.get("loss")
+        if loss is not None and type(loss) not in (int, float):
+            raise ReplyError(f"its loss is {loss!r}, expected a number")
+        known.holds = array_digest(params, buffers)
+        known.judged = None
+        if self.judged(job.round_index):
+            known.judged = (known.holds, self._evaluation(reply, index, 2, self.splits))
+        self._answered.add(index)
+        return TrainReply(index, params, buffers, float("nan") if loss is None else float(loss))
+
+    @staticmethod
+    def _evaluation(reply: Message, index: int, models: int, splits: Sequence[str]) -> EvaluateReply:
+        found: dict[str, np.ndarray | None] = {}
+        for name in ("loss", "accuracy", "choice", "loss_error"):
+            array = reply.arrays.get(f"judged/{name}")
+            if array is None and name in ("choice", "loss_error"):
+                found[name] = None
+            elif array is None or array.dtype != np.float64 or array.shape != (models, len(splits)):
+                raise ReplyError(f"{name} of its models is not {models} by {len(splits)} numbers")
+            else:
+                found[name] = array
+        loss, accuracy = found["loss"], found["accuracy"]
+        assert loss is not None
+        assert accuracy is not None
+        if np.any((accuracy < 0) | (accuracy > 1)):
+            raise ReplyError("an accuracy of its models is not between 0 and 1")
+        return EvaluateReply(index, loss, accuracy, found["choice"], found["loss_error"])
+
+    def _tell(self, reasons: Mapping[int, str]) -> None:
+        for index, reason in reasons.items():
+            if reason != NOT_ONLINE:
+                self.log(f"{self.members[index].participant_id}: {reason}")

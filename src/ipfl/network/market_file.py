@@ -1,0 +1,151 @@
+"""The operator's market (market.toml): an ordinary configuration, who may take part, and how they are reached."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from ipfl.config import PARTICIPANT_ID_PATTERN, Config, Table, read_toml
+from ipfl.data.one_participant import Schema
+from ipfl.engines.exchange import Member
+from ipfl.errors import ConfigError
+from ipfl.market.rules import resolve_rule
+from ipfl.methods.base import DEFAULT_RULE
+from ipfl.network.keys import read_public_key
+from ipfl.network.terms import checked
+
+OWN_TABLES = ("network", "examples", "members")
+NOT_HERE = {
+    "participants": "participants bid for themselves, and [[members]] says who may",
+    "data": "the data stays with the participants, and [examples] says what it looks like",
+    "task_settings": "they belong to a data set of the catalogue",
+    "partition": "everybody has its own data: nothing is shared out",
+}
+
+
+class NetworkTable(Table):
+    """Where the market listens and how long it waits. Seconds throughout.
+
+    `deadline_s`: of one round; `start_wait_s`: how long the first round waits for members that have not registered
+    (0: for ever); `members_min`: with fewer there is no first round, and a round with fewer waits for them.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8443
+    keys: str = "keys"
+    deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 120.0
+    start_wait_s: Annotated[float, Field(ge=0, le=2_592_000)] = 0.0
+    members_min: Annotated[int, Field(ge=2)] = 2
+
+
+class ExamplesTable(Table):
+    """What every member's examples look like: tables have `columns`, arrays a `shape`."""
+
+    class_names: Annotated[tuple[str, ...], Field(strict=False, min_length=2)]
+    label: str = "label"
+    columns: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "ExamplesTable":
+        if (self.columns is None) == (self.shape is None):
+            raise ValueError("give columns (of tables) or shape (of one example of arrays), one of the two")
+        return self
+
+
+class MemberRow(Table):
+    """Who may take part: a name, and the public key, as text or as the path of a .pub file."""
+
+    id: Annotated[str, Field(pattern=PARTICIPANT_ID_PATTERN)]
+    key: str
+
+
+class _Own(Table):
+    network: NetworkTable = NetworkTable()
+    examples: ExamplesTable
+    members: Annotated[tuple[MemberRow, ...], Field(strict=False, min_length=2)]
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """A market file, read: `public_keys` are the members' keys as OpenSSH lines, by name."""
+
+    config: Config
+    network: NetworkTable
+    schema: Schema
+    members: tuple[Member, ...]
+    public_keys: dict[str, str]
+    keys: Path
+
+    @property
+    def identity(self) -> str:
+        """What messages name the market by: its configuration, its examples and its members' keys."""
+        digest = hashlib.sha256(self.config.to_toml().encode())
+        digest.update(repr(self.schema).encode())
+        for member in self.members:
+            digest.update(f"{member.participant_id} {member.fingerprint}\n".encode())
+        return digest.hexdigest()
+
+
+def read_market(path: Path) -> Market:
+    """Read and check market.toml; paths in it are taken from its own folder.
+
+    Raises:
+      ConfigError, KeyFileError: one sentence that names the key or the member.
+    """
+    tables = read_toml(path)
+    own = checked(_Own, {name: tables.pop(name) for name in OWN_TABLES if name in tables}, str(path))
+    for name, reason in NOT_HERE.items():
+        if name in tables:
+            raise ConfigError(f"{path}: a market over a network has no {name!r}: {reason}; take it out")
+    config = hosted(Config.from_mapping(_hosted_task(tables), str(path)), path)
+    members: list[Member] = []
+    texts: dict[str, str] = {}
+    for row in own.members:
+        key = row.key if row.key.startswith("ecdsa") else path.absolute().parent / row.key
+        public = read_public_key(key, f"{path}, member {row.id}")
+        for other in members:
+            if row.id == other.participant_id or public.fingerprint == other.fingerprint:
+                what = "name" if row.id == other.participant_id else "key"
+                raise ConfigError(
+                    f"{path}: members {other.participant_id} and {row.id} have the same {what}: "
+                    "each needs one of its own"
+                )
+        members.append(Member(row.id, public.fingerprint, public.verify))
+        texts[row.id] = public.text
+    if own.network.members_min > len(members):
+        raise ConfigError(
+            f"{path}: network.members_min = {own.network.members_min}, but there are {len(members)} members"
+        )
+    examples = own.examples
+    schema = Schema(examples.class_names, examples.label, examples.columns, examples.shape)
+    return Market(
+        config, own.network, schema, tuple(members), texts, path.absolute().parent / own.network.keys
+    )
+
+
+def _hosted_task(tables: dict[str, Any]) -> dict[str, Any]:
+    return {"task": "market", **tables}
+
+
+def hosted(config: Config, path: Path) -> Config:
+    """The configuration with what follows from everybody keeping its data to itself.
+
+    Nobody has the others' test examples, so there is no common test set; and a buyer that tried models before it paid
+    for them would have them for nothing, so unless the market says otherwise only copies are held back.
+    """
+    if config.language is not None:
+        raise ConfigError(
+            f"{path}: adapters of language models are not traded over a network yet: take [language] out"
+        )
+    market = config.market
+    if market.eligibility == "auto":
+        market = market.model_copy(update={"eligibility": "copies"})
+    if market.allocation is None or market.payment is None:
+        allocation, payment = resolve_rule(market.rule or DEFAULT_RULE)
+        market = market.model_copy(update={"rule": None, "allocation": allocation, "payment": payment})
+    evaluation = config.evaluation.model_copy(update={"common_examples_max": 0})
+    engine = config.engine.model_copy(update={"block": 1})
+    return config.model_copy(update={"market": market, "evaluation": evaluation, "engine": engine})

@@ -1,0 +1,144 @@
+"""What a participant keeps on its own disk: its model and the yardstick, its last reply, its bills, and its secret.
+
+`state.safetensors` is replaced as a whole after every round, flushed before the reply leaves: so a reply that somebody
+may have seen is never forgotten. `bills.jsonl` grows by a line per bill, flushed before it is acknowledged.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from ipfl.errors import RunFolderError
+from ipfl.run_folder import append_lines, write_bytes, write_json, write_text
+from ipfl.tensor_file import read_any
+
+BYTES_MAX = 1 << 36
+STATE, BILLS, MARKET, SECRET = "state.safetensors", "bills.jsonl", "market.json", "noise.key"
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The state after a round: `work` is the digest of what was asked in it, `reply` what was answered.
+
+    `alone` is the yardstick, trained until before round `alone_rounds`.
+    """
+
+    round_index: int
+    work: str
+    params: np.ndarray
+    buffers: np.ndarray
+    alone: np.ndarray
+    alone_buffers: np.ndarray
+    alone_rounds: int
+    reply: Mapping[str, Any] = field(default_factory=dict)
+    judged: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class OwnDisk:
+    """A participant's folder. Only the participant reads and writes it."""
+
+    def __init__(self, folder: Path):
+        """Make the folder, readable by its owner alone, or take up what is in it.
+
+        Raises:
+          RunFolderError: it cannot be made, or what it holds is damaged.
+        """
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise RunFolderError(f"cannot make {folder}: {error.strerror}; give another --home") from None
+        self._kept: Kept | None = None
+        self.bills: list[dict[str, Any]] = self._read_bills()
+
+    def market(self) -> dict[str, Any] | None:
+        """What was agreed with the market; None before."""
+        path = self.folder / MARKET
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{path} cannot be read ({error}): restore it, or give another --home"
+            ) from None
+        return dict(found)
+
+    def agree(self, content: Mapping[str, Any]) -> None:
+        """Remember what was agreed."""
+        write_json(self.folder / MARKET, content)
+
+    def noise_seed(self) -> int:
+        """The secret that private training draws its noise from: made once, and known to nobody else."""
+        path = self.folder / SECRET
+        if not path.exists():
+            write_text(path, secrets.token_hex(16))
+            path.chmod(0o600)
+        return int(path.read_text(encoding="utf-8"), 16)
+
+    def kept(self) -> Kept | None:
+        """The state after the last round that was trained; None before the first.
+
+        Raises:
+          RunFolderError: the file is damaged.
+        """
+        path = self.folder / STATE
+        if self._kept is None and path.exists():
+            arrays, texts = read_any(
+                path,
+                bytes_max=BYTES_MAX,
+                what_to_do="restore it, or remove it to begin from the start",
+                finite=False,
+            )
+            about = json.loads(texts["about"])
+            judged = {
+                name.removeprefix("judged/"): array
+                for name, array in arrays.items()
+                if name.startswith("judged/")
+            }
+            own, alone = (arrays["params"], arrays["buffers"]), (arrays["alone"], arrays["alone_buffers"])
+            self._kept = Kept(
+                about["round_index"], about["work"], *own, *alone, about["alone_rounds"], about["reply"], judged
+            )
+        return self._kept
+
+    def keep(self, kept: Kept) -> None:
+        """Replace the state, flushed to the disk."""
+        arrays = {
+            "params": kept.params,
+            "buffers": kept.buffers,
+            "alone": kept.alone,
+            "alone_buffers": kept.alone_buffers,
+            **{f"judged/{name}": array for name, array in kept.judged.items()},
+        }
+        about = {name: getattr(kept, name) for name in ("round_index", "work", "alone_rounds")}
+        text = json.dumps({**about, "reply": dict(kept.reply)})
+        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"about": text})
+        write_bytes(self.folder / STATE, content)
+        self._kept = replace(kept)
+
+    def add_bill(self, bill: Mapping[str, Any]) -> None:
+        """Keep a bill, flushed to the disk."""
+        append_lines(self.folder / BILLS, [json.dumps(bill, sort_keys=True, ensure_ascii=False)])
+        self.bills.append(dict(bill))
+
+    def _read_bills(self) -> list[dict[str, Any]]:
+        """All whole bills; half a line, which a crash may leave, was never acknowledged and is cut off."""
+        path = self.folder / BILLS
+        if not path.exists():
+            return []
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        try:
+            return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+        except ValueError as error:
+            raise RunFolderError(f"{path} is damaged ({error}): restore it from a copy") from None
