@@ -15,6 +15,7 @@ TREE = {
     "RunFolderError": 2,
     "CheckpointError": 2,
     "LedgerError": 2,
+    "KeyFileError": 2,
     "ReplyError": 1,
     "EngineError": 1,
     "InvariantError": 1,

@@ -76,6 +76,10 @@ class OperatorKey:
         """A receipt of a round for each account."""
         return [self._signed(run, round_index, head, name, balance) for name, balance in balances.items()]
 
+    def sign(self, data: bytes) -> bytes:
+        """The signature over the data, which has to say what it is: it must not read as a receipt by chance."""
+        return self._private.sign(data)
+
     def _signed(self, run: str, round_index: int, head: tuple[int, str], name: str, balance: int) -> Receipt:
         unsigned = Receipt(run, round_index, *head, name, balance, self.public, "")
         signature = self._private.sign(unsigned.claim).hex()
