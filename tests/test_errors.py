@@ -16,6 +16,7 @@ TREE = {
     "CheckpointError": 2,
     "LedgerError": 2,
     "KeyFileError": 2,
+    "NetworkError": 1,
     "ReplyError": 1,
     "EngineError": 1,
     "InvariantError": 1,

@@ -1,10 +1,8 @@
 """Small markets over a transport in this process: the digits, dealt out into files, four participants."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -69,6 +67,7 @@ class World:
     deadline_s: float = 30.0
     members_min: int = 2
     start_wait_s: float = 0.0
+    homes: str = "homes"
     refused: list[str] = field(default_factory=list)
     said: dict[str, list[str]] = field(default_factory=dict)
 
@@ -81,7 +80,9 @@ class World:
 
     def write(self) -> None:
         """market.toml, and everybody's terms."""
-        classes = sorted({str(k) for path in self.files.values() for k in np.unique(np.load(path)["y"])}, key=int)
+        classes = sorted(
+            {str(k) for path in self.files.values() for k in np.unique(np.load(path)["y"])}, key=int
+        )
         rules = RULES.format(rounds=self.rounds, steps=self.steps, rule=self.rule, method=self.method)
         members = "".join(f'[[members]]\nid = "{name}"\nkey = "keys/{name}.pub"\n' for name in self.names)
         (self.folder / "market.toml").write_text(
@@ -89,6 +90,9 @@ class World:
             f"start_wait_s = {self.start_wait_s}\n"
             f"[examples]\nshape = [1, 8, 8]\nclass_names = {classes}\n{members}"
         )
+        self.write_terms()
+
+    def write_terms(self) -> None:
         for name in self.names:
             valuation, cost = BIDS[name]
             (self.folder / f"{name}.toml").write_text(
@@ -107,10 +111,14 @@ class World:
             kw.pop("terms", None) or read_terms(self.folder / f"{name}.toml"),
             kw.pop("data", self.files[name]),
             read_participant_key(self.folder / "keys" / kw.pop("key", name)),
-            OwnDisk(self.folder / "homes" / name),
+            OwnDisk(self.home(name)),
             tell=self.said.setdefault(name, []).append,
             **kw,
         )
+
+    def home(self, name: str) -> Path:
+        """Where a participant keeps what is its own; other `homes` are those of other runs of the same market."""
+        return self.folder / self.homes / name
 
     def fingerprint(self, name: str) -> str:
         return self.keys[name].fingerprint
@@ -127,10 +135,14 @@ class World:
 
     def in_process(self, out: str = "alone"):
         """The same market in one process."""
+        return ipfl.run(self.config_in_process(), out=self.folder / out)
+
+    def config_in_process(self) -> ipfl.Config:
+        """What configures it there."""
         rules = RULES.format(rounds=self.rounds, steps=self.steps, rule=self.rule, method=self.method)
         config = ipfl.Config.from_toml(rules + self.more)
         rows = [{"id": name, "valuation": BIDS[name][0], "export_cost": BIDS[name][1]} for name in self.names]
-        config = ipfl.Config.model_validate(
+        return ipfl.Config.model_validate(
             config.model_dump()
             | {
                 "data": str(self.folder / "data"),
@@ -139,7 +151,6 @@ class World:
                 "evaluation": config.evaluation.model_dump() | {"common_examples_max": 0},
             }
         )
-        return ipfl.run(config, out=self.folder / out)
 
 
 class LocalTransport:
@@ -170,6 +181,3 @@ class LocalTransport:
 def connected(world: World, **kw) -> LocalTransport:
     """A transport to a node for each of a world's participants."""
     return LocalTransport({world.fingerprint(name): world.node(name, **kw).answer for name in world.names})
-
-
-__all__ = ["BIDS", "NAMES", "LocalTransport", "SimpleNamespace", "World", "connected", "deal", "os"]

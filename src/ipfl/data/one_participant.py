@@ -25,7 +25,7 @@ class Schema:
       class_names: what the models' outputs mean, in order.
       label: the column of tables that names each row's class.
       columns: the features of tables, in order; None for arrays.
-      shape: of one example of arrays; None for tables.
+      shape: of one example of arrays; None for tables. Both are None of instructions.
     """
 
     class_names: tuple[str, ...]

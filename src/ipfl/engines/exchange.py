@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from ipfl.engines.messages import Verify
-from ipfl.errors import ReplyError
+from ipfl.errors import BidError, ReplyError
+from ipfl.market.curve_text import parse_curve
 
 Heard = Callable[[str, bytes], None]
 """Called with a fingerprint and its reply as replies come in."""
@@ -25,7 +26,7 @@ class Transport(Protocol):
         ...
 
     def exchange(
-        self, messages: Mapping[str, bytes], deadline_s: float, heard: Heard | None = None
+        self, messages: Mapping[str, bytes], deadline_s: float, on_reply: Heard | None = None
     ) -> tuple[dict[str, bytes], dict[str, str]]:
         """Replies, and for everybody else the reason why there is none."""
         ...
@@ -67,16 +68,30 @@ class Registration:
             raise ReplyError(f"its bid does not have the fields {', '.join(names)}")
         for name in ("num_examples", "guess_count"):
             if type(content[name]) is not int or not 1 <= content[name] <= COUNT_MAX:
-                raise ReplyError(f"{name} in its bid is {content[name]!r}, expected a whole number from 1")
+                raise ReplyError(
+                    f"{name} in its bid is {shown(content[name])}, expected a whole number from 1"
+                )
         for name, largest in (("valuation", 1e15), ("export_cost", 1e15), ("guess_rate", 1.0)):
             value = content[name]
             if type(value) not in (int, float) or not 0 <= value <= largest:
-                raise ReplyError(f"{name} in its bid is {value!r}, expected a number from 0 to {largest:g}")
+                raise ReplyError(
+                    f"{name} in its bid is {shown(value)}, expected a number from 0 to {largest:g}"
+                )
         if not isinstance(content["gain_curve"], str | None) or type(content["own_validation"]) is not bool:
             raise ReplyError("gain_curve or own_validation in its bid is neither text nor truth value")
+        if content["gain_curve"] is not None:
+            try:
+                parse_curve(content["gain_curve"])
+            except BidError as error:
+                raise ReplyError(f"gain_curve in its bid is none: {error}") from None
         numbers = {name: float(content[name]) for name in ("valuation", "export_cost", "guess_rate")}
         return cls(**{**content, **numbers})
 
     def to_json(self) -> dict[str, Any]:
         """For a message."""
         return asdict(self)
+
+
+def shown(value: object) -> str:
+    """What a stranger sent, in a sentence: quoted, and not for ever."""
+    return repr(value)[:40]

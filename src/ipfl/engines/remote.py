@@ -7,6 +7,7 @@ it has not acknowledged; the reply carries its model and its bid. Whoever does n
 answers with anything but what it should, is left out of the round; the reason says why.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from ipfl.engines.base import Progress
-from ipfl.engines.exchange import Member, Registration, Transport
+from ipfl.engines.exchange import Member, Registration, Transport, shown
 from ipfl.engines.messages import (
     REPLY,
     REQUEST,
@@ -47,9 +48,7 @@ class _Known:
     registration: Registration | None = None
     billed_until: int = -1
     holds: str | None = None  # the digest of the model and buffers that it last replied
-    judged: tuple[str, EvaluateReply] | None = (
-        None  # by the digest of the model: both judged in the same exchange
-    )
+    judged: tuple[str, EvaluateReply] | None = None  # by the digest of the model, judged in the same exchange
     enquiry: Registration | None = None
 
 
@@ -91,7 +90,7 @@ class RemoteEngine:
     def __post_init__(self) -> None:
         self._known = [_Known() for _ in self.members]
         self._place = {member.fingerprint: index for index, member in enumerate(self.members)}
-        self._round_index = -1
+        self._round_index, self._part = -1, 0
         self._answered: set[int] = set()
         self.exchanges = 0
 
@@ -137,13 +136,17 @@ class RemoteEngine:
             try:
                 self._take_registration(index, reply)
             except ReplyError as error:
-                reasons[index] = str(error)
+                reasons[index] = _plain(error)
         self._tell(reasons)
 
     def run(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Reply]:
         """Every job's reply, in the order of the jobs, from one exchange at most."""
         participants = [job.participant for job in jobs]
         check(len(set(participants)) == len(participants), "a participant is sent one job at a time")
+        trained_in = {job.round_index for job in jobs if isinstance(job, TrainJob)}
+        check(len(trained_in) <= 1, "all train in the same round")
+        for round_index in trained_in:
+            self._begin(round_index)
         known = {job.participant: found for job in jobs if (found := self._known_answer(job)) is not None}
         asked = [job for job in jobs if job.participant not in known]
         contents, arrays = {}, {}
@@ -157,9 +160,11 @@ class RemoteEngine:
                     try:
                         known[index] = self._reply(job, replies[index])
                     except ReplyError as error:
-                        reasons[index] = str(error)
+                        reasons[index] = _plain(error)
                 if index in reasons:
                     known[index] = MissingReply(index, reasons[index])
+                    if isinstance(job, TrainJob):  # it may have trained all the same, and hold another model
+                        self._known[index].holds = None
             self._tell(reasons)
         if progress:
             progress(len(jobs), len(jobs))
@@ -177,14 +182,18 @@ class RemoteEngine:
             _, reasons = self._exchange(asked, {index: {} for index in asked}, None)
             self._tell(reasons)
 
+    def _begin(self, round_index: int) -> None:
+        """Training in a round; a method may train more than once in one, and participants tell its parts apart."""
+        same = round_index == self._round_index
+        self._round_index, self._part = round_index, self._part + 1 if same else 0
+        if not same:
+            self._answered.clear()
+
     def _known_answer(self, job: Job) -> Reply | None:
         """The reply to a job that needs no exchange: of those who cannot answer, and of what was judged ahead."""
         index = job.participant
         known = self._known[index]
         if isinstance(job, TrainJob):
-            if job.round_index != self._round_index:
-                self._round_index = job.round_index
-                self._answered.clear()
             if known.registration is None:
                 return MissingReply(index, NOT_REGISTERED)
             return None
@@ -216,6 +225,7 @@ class RemoteEngine:
         return {
             "what": "train",
             "round_index": job.round_index,
+            "part": self._part,
             "start": start,
             "pull": job.pull,
             "align": job.align,
@@ -267,7 +277,7 @@ class RemoteEngine:
                 try:
                     found[index] = self._opened(index, replies[fingerprint], digests[index])
                 except ReplyError as error:
-                    reasons[index] = f"its reply is refused: {error}"
+                    reasons[index] = f"its reply is refused: {_plain(error)}"
         return found, reasons
 
     def _opened(self, index: int, content: bytes, asked: str) -> Message:
@@ -277,7 +287,7 @@ class RemoteEngine:
         reply = opened(REPLY, content, member.verify, size_max)
         told = reply.content
         if told.get("from") != member.fingerprint or told.get("participant_id") != member.participant_id:
-            raise ReplyError(f"it is in the name of {str(told.get('participant_id'))[:64]!r}")
+            raise ReplyError(f"it is in the name of {shown(told.get('participant_id'))}")
         if told.get("market") != self.market:
             raise ReplyError("it belongs to another market")
         if told.get("answers") != asked:
@@ -289,7 +299,7 @@ class RemoteEngine:
                 known.holds = None
             if told.get("lacks") == "terms":
                 known.registration = None
-            raise ReplyError(f"it refuses: {str(told.get('reason'))[:REASON_MAX]}")
+            raise ReplyError(f"it refuses: {told.get('reason')}")
         return reply
 
     def _take_registration(self, index: int, reply: Message) -> None:
@@ -324,14 +334,16 @@ class RemoteEngine:
         assert params is not None
         assert buffers is not None
         loss = reply.content.get("loss")
-        if loss is not None and type(loss) not in (int, float):
-            raise ReplyError(f"its loss is {loss!r}, expected a number")
+        if loss is not None and not (type(loss) is float and math.isfinite(loss)):
+            raise ReplyError(
+                f"its loss is {shown(loss)}, expected a finite number with a decimal point, or none"
+            )
         known.holds = array_digest(params, buffers)
         known.judged = None
         if self.judged(job.round_index):
             known.judged = (known.holds, self._evaluation(reply, index, 2, self.splits))
         self._answered.add(index)
-        return TrainReply(index, params, buffers, float("nan") if loss is None else float(loss))
+        return TrainReply(index, params, buffers, math.nan if loss is None else loss)
 
     @staticmethod
     def _evaluation(reply: Message, index: int, models: int, splits: Sequence[str]) -> EvaluateReply:
@@ -355,3 +367,9 @@ class RemoteEngine:
         for index, reason in reasons.items():
             if reason != NOT_ONLINE:
                 self.log(f"{self.members[index].participant_id}: {reason}")
+
+
+def _plain(error: ReplyError) -> str:
+    """A sentence with a stranger's words in it, so that nothing in them moves a cursor or begins a line of its own."""
+    text = str(error)[:REASON_MAX]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

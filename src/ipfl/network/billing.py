@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ipfl.errors import LedgerError
+from ipfl.errors import IpflError
 from ipfl.ledger import Ledger, OperatorKey
-from ipfl.ledger.booking import round_key
+from ipfl.ledger.booking import sale_key
 from ipfl.ledger.prices import matrix_of, priced
 from ipfl.ledger.receipts import Receipt
 from ipfl.market.clearing import clear
@@ -136,7 +136,9 @@ class Agreed:
     payment: str
 
 
-def problems(bill: Any, agreed: Agreed, run: str | None, balance: int) -> list[str]:
+def problems(
+    bill: Any, agreed: Agreed, run: str | None, balance: int, booked: Mapping[str, int] | None = None
+) -> list[str]:
     """What is wrong with a bill, in sentences; none if it is right.
 
     Args:
@@ -144,10 +146,12 @@ def problems(bill: Any, agreed: Agreed, run: str | None, balance: int) -> list[s
       agreed: what it should be in keeping with.
       run: the run that bills before it belonged to; None for the first.
       balance: after the bill before it, in units.
+      booked: the amounts of all lines before it, by their keys.
     """
     try:
-        return [*_receipt_problems(bill, agreed, run, balance), *_line_problems(bill, agreed)]
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, LedgerError) as error:
+        known = dict(booked or {})
+        return [*_receipt_problems(bill, agreed, run, balance), *_line_problems(bill, agreed, known)]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, IpflError) as error:
         return [f"it is no bill ({type(error).__name__}: {error})"]
 
 
@@ -173,17 +177,22 @@ def _receipt_problems(bill: Any, agreed: Agreed, run: str | None, balance: int) 
     return found
 
 
-def _line_problems(bill: Any, agreed: Agreed) -> list[str]:
+def _line_problems(bill: Any, agreed: Agreed, booked: dict[str, int]) -> list[str]:
     found, me = [], agreed.participant_id
     rules = {"lam": agreed.lam, "allocation": agreed.allocation, "payment": agreed.payment}
     bought: dict[str, Mapping[str, Any]] = {}
     for line in bill["lines"]:
-        terms = line["terms"]
+        key, amount, terms = line["key"], line["amount"], line["terms"]
+        where = f"{key}:"
+        if key in booked:
+            found.append(f"{where} it was billed before")
+        booked[key] = amount
         if "buyer" not in terms:
-            continue  # a reversal: the operator gives back what it booked
-        where = f"{line['key']}:"
-        if not line["key"].startswith(f"{round_key(bill['round_index'])}/"):
-            found.append(f"{where} it is not of round {bill['round_index']}")
+            if key != f"reversal/{terms['of']}" or booked.get(terms["of"]) != -amount:
+                found.append(f"{where} it does not give back what was billed before")
+            continue
+        if key != sale_key(bill["round_index"], terms["buyer"], terms["seller"]):
+            found.append(f"{where} it is not of round {bill['round_index']}, or of others")
         for name, value in rules.items():
             if terms[name] != value:
                 found.append(f"{where} {name} is {terms[name]!r}, agreed was {value!r}")

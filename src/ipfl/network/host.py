@@ -15,16 +15,13 @@ from typing import Any
 import numpy as np
 
 from ipfl.config import PROHIBITIVE_COST, ParticipantConfig
-from ipfl.data import ParticipantData, Split
 from ipfl.data.exams import SPLITS
-from ipfl.data.one_participant import in_its_place
 from ipfl.engines.exchange import Registration, Transport
 from ipfl.engines.messages import array_digest
 from ipfl.engines.remote import RemoteEngine
 from ipfl.errors import CheckpointError
 from ipfl.experiment.events import Preparing, Watcher
 from ipfl.experiment.loop import HOSTED, begin, begun, check_key, go_on
-from ipfl.experiment.modules import module_workplace
 from ipfl.experiment.rounds import is_judged
 from ipfl.experiment.setup import Setup, assemble, federation_of, participants_of
 from ipfl.experiment.workplace import Elsewhere, Workplace
@@ -34,6 +31,7 @@ from ipfl.market.quoting import quote
 from ipfl.methods import build_method
 from ipfl.network.billing import bills_of, curve_of
 from ipfl.network.market_file import Market
+from ipfl.network.places import operators_place
 from ipfl.run_folder import Run, load_run
 from ipfl.types.market import Bids
 from ipfl.upkeep import folder as run_files
@@ -96,7 +94,9 @@ def resume_market(
         )
     check_key(started, key)
     hosting = Hosting.of(market, transport, key, watch or (lambda event: None), log)
-    return go_on(started, hosting.set_up(started.config.participants.rows), key, watch)
+    setup = hosting.set_up(started.config.participants.rows)
+    hosting.engine.register()  # there may be no round left before which it would
+    return go_on(started, hosting.with_bids_known(setup), key, watch)
 
 
 @dataclass(eq=False)
@@ -127,9 +127,7 @@ class Hosting:
     ) -> "Hosting":
         """Build the model's start, and the engine."""
         config, schema, members = market.config, market.schema, market.members
-        blank = Split(np.zeros((1, *schema.input_shape), np.float32), np.zeros(1, np.int64))
-        blanks = in_its_place(ParticipantData("blank", blank, blank), schema, 0, len(members))
-        local = module_workplace(config, blanks, None)
+        local = operators_place(config, schema, len(members))
         theta_0, buffers_0 = local.engine.initial()
         offer = {
             "ipfl": version("ipfl"),
@@ -142,6 +140,7 @@ class Hosting:
             },
             "model": local.model,
             "theta_0": array_digest(theta_0, buffers_0),
+            "base": local.details.get("base_fingerprint"),
             "members": len(members),
         }
         engine = RemoteEngine(
@@ -166,6 +165,7 @@ class Hosting:
             fingerprint=market.identity,
             guessing=None,
             files=local.files,
+            card=local.card,
             details={**local.details, HOSTED: market.identity, "members": names},
             about={"market": market.identity, "members": names},
         )
@@ -187,6 +187,10 @@ class Hosting:
     def before_round(self, setup: Setup) -> Setup:
         """Wait for enough members, and take in the bids that count from now on."""
         self.gather(first=False)
+        return self.with_bids_known(setup)
+
+    def with_bids_known(self, setup: Setup) -> Setup:
+        """The run with the bids that have been told by now."""
         place = self._place_now()
         participants = participants_of(self._rows(), place)
         federation = federation_of(setup.config, place, participants)
@@ -198,6 +202,7 @@ class Hosting:
     def finished(self) -> None:
         """Bring everybody its last bills, and tell it that the market is over."""
         for _ in range(SETTLE_TRIES):
+            self.engine.register()  # whoever is not known since the operator was interrupted after the last round
             self.engine.settle(finished=True)
             last = self.market.config.rounds - 1
             if all(until == last for until in self.engine.billed_until):
@@ -306,7 +311,9 @@ class Hosting:
         return replace(
             self.place,
             own_validation=all(found.own_validation for found in known),
-            guessing=tuple((found.guess_rate, found.guess_count) for found in known),
+            guessing=None
+            if self.market.config.language
+            else tuple((found.guess_rate, found.guess_count) for found in known),
         )
 
 

@@ -41,18 +41,39 @@ class NetworkTable(Table):
 
 
 class ExamplesTable(Table):
-    """What every member's examples look like: tables have `columns`, arrays a `shape`."""
+    """What every member's examples look like: tables have `columns`, arrays a `shape`.
 
-    class_names: Annotated[tuple[str, ...], Field(strict=False, min_length=2)]
+    Of instructions for a language model `class_names` are the answers that all rows have; none: free text.
+    """
+
+    class_names: Annotated[tuple[str, ...], Field(strict=False)] = ()
     label: str = "label"
     columns: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)] | None = None
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> "ExamplesTable":
-        if (self.columns is None) == (self.shape is None):
-            raise ValueError("give columns (of tables) or shape (of one example of arrays), one of the two")
+    def _names_differ(self) -> "ExamplesTable":
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("class_names has a name twice")
         return self
+
+    def check(self, config: Config, where: str) -> None:
+        """Raise `ConfigError` unless it says what is to be said of such a market's examples."""
+        given = [name for name in ("columns", "shape") if getattr(self, name) is not None]
+        if config.language is not None:
+            if given:
+                raise ConfigError(
+                    f"{where}: examples.{given[0]} says nothing of instructions: take it out, or take [language] out"
+                )
+            return
+        if len(given) != 1:
+            raise ConfigError(
+                f"{where}: examples: give columns (of tables) or shape (of one example of arrays), one of the two"
+            )
+        if len(self.class_names) < 2:
+            raise ConfigError(
+                f"{where}: examples.class_names: give at least 2 names, in the order of the outputs"
+            )
 
 
 class MemberRow(Table):
@@ -64,7 +85,7 @@ class MemberRow(Table):
 
 class _Own(Table):
     network: NetworkTable = NetworkTable()
-    examples: ExamplesTable
+    examples: ExamplesTable = ExamplesTable()
     members: Annotated[tuple[MemberRow, ...], Field(strict=False, min_length=2)]
 
 
@@ -101,6 +122,7 @@ def read_market(path: Path) -> Market:
         if name in tables:
             raise ConfigError(f"{path}: a market over a network has no {name!r}: {reason}; take it out")
     config = hosted(Config.from_mapping(_hosted_task(tables), str(path)), path)
+    own.examples.check(config, str(path))
     members: list[Member] = []
     texts: dict[str, str] = {}
     for row in own.members:
@@ -136,9 +158,14 @@ def hosted(config: Config, path: Path) -> Config:
     Nobody has the others' test examples, so there is no common test set; and a buyer that tried models before it paid
     for them would have them for nothing, so unless the market says otherwise only copies are held back.
     """
-    if config.language is not None:
+    if config.language is not None and config.privacy is not None:
         raise ConfigError(
-            f"{path}: adapters of language models are not traded over a network yet: take [language] out"
+            f"{path}: adapters of language models are not trained privately: take [privacy] out"
+        )
+    if config.privacy is not None and config.method == "local":
+        raise ConfigError(
+            f"{path}: with the method 'local' nobody trains privately, and yet models would be sent: "
+            "take [privacy] out or choose another method"
         )
     market = config.market
     if market.eligibility == "auto":

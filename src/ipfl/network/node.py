@@ -1,9 +1,9 @@
 """A participant's side of the market: what it answers to the operator's requests.
 
-It answers what its operator's key has signed, is meant for it, belongs to its market and is in time. A round is trained
-once: the same round asked again has the same answer from the disk, an older one is refused, so nothing that was held up
-on its way trains a stale round. Bills are applied once each, in order, and checked before anything else is done;
-whoever disputes a bill takes no further part.
+It answers what its operator's key has signed, is meant for it, belongs to its market and is in time. A round (each of
+its parts, for methods that train twice in one) is trained once: the same one asked again has the same answer, an older
+one is refused, so nothing that was held up on its way trains a stale round. Bills are applied once each, in order, and
+checked before anything else is done; whoever disputes a bill takes no further part.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ipfl.engines.exchange import Registration
 from ipfl.engines.messages import (
     REPLY,
     REQUEST,
@@ -27,18 +28,21 @@ from ipfl.engines.messages import (
     sealed,
 )
 from ipfl.errors import IpflError, ReplyError
-from ipfl.market.units import UNITS
+from ipfl.market.units import UNITS, units_up
 from ipfl.network.billing import Agreed, curve_of, problems, receipt_of
 from ipfl.network.keys import ParticipantKey, operator_signed
 from ipfl.network.own_disk import Kept, OwnDisk
+from ipfl.network.own_statement import write_statement
 from ipfl.network.terms import Terms
 from ipfl.network.workbench import Workbench
-from ipfl.run_folder import write_text
+from ipfl.run_folder import write_bytes, write_text
 
 REQUEST_BYTES_MAX = 1 << 34
 CLOCK_S = 300.0
 """Seconds that a request may come from the future: more, and a clock is off."""
 DISPUTE = "dispute.txt"
+PARTS_MAX = 2
+"""How often a method may have a participant train in one round."""
 
 Consent = Callable[[Mapping[str, Any], Mapping[str, Any] | None], bool]
 """Called with a market's offer and a quote (None: there is none yet); whether to take part. It does not wait."""
@@ -79,6 +83,7 @@ class Node:
         self._terms, self._data, self._key, self._disk = terms, data, key, disk
         self._consent, self._tell, self._clock = consent, tell, clock
         self._bench: Workbench | None = None
+        self._built_for: Mapping[str, Any] | None = None
         self._agreed = disk.market()
         self.standing = Standing(registered=self._agreed is not None)
 
@@ -98,7 +103,7 @@ class Node:
             content = {"what": "refusal", "reason": _short(str(error))}
             self.standing.failed = str(error)
             self._tell(f"refused: {error}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             content = {"what": "refusal", "reason": "it cannot make anything of the request"}
             self._tell(f"refused: a request that says nothing sensible ({type(error).__name__}: {error})")
         return sealed(REPLY, content | self._about(message), arrays, self._key.sign)
@@ -177,10 +182,10 @@ class Node:
         self._take_bills(request.content["bills"])
         if what == "settle":
             if request.content["finished"]:
-                self._finish(bench)
+                self._finish()
             return {"what": "settled"}, {}
         limit = self._terms.limits.paid_total
-        if limit is not None and -self.balance > limit * UNITS:
+        if limit is not None and -self.balance > units_up(limit):
             raise _RefusedError(
                 f"it has paid {-self.balance / UNITS:.6f} credits more than it received; its terms stop at {limit:g}",
                 lasting=True,
@@ -237,39 +242,60 @@ class Node:
                 )
 
     def _built(self, offer: Mapping[str, Any], request: Message) -> Workbench:
-        if self._bench is None:
-            index, count = request.content["index"], request.content["participants"]
-            if self._agreed is not None and self._agreed["index"] != index:
-                raise _RefusedError("its place in the market is another than was agreed to", lasting=True)
+        index, count = request.content["index"], request.content["participants"]
+        if self._agreed is not None and self._agreed["index"] != index:
+            raise _RefusedError("its place in the market is another than was agreed to", lasting=True)
+        wanted = {"offer": offer, "index": index, "participants": count}
+        if self._bench is None or self._built_for != wanted:
             seed = self._disk.noise_seed()
             self._bench = Workbench(offer, self._terms.participant_id, index, count, self._data, seed)
+            self._built_for = wanted
         return self._bench
 
     def _train(self, bench: Workbench, request: Message) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
         """Train a round, once: what is on the disk already is answered again."""
-        content, arrays = request.content, request.arrays
-        round_index, kept = int(content["round_index"]), self._disk.kept()
-        work = work_digest(content, arrays)
+        content, kept = request.content, self._disk.kept()
+        round_index, part = int(content["round_index"]), int(content["part"])
+        self._check_work(bench, request)
+        work = work_digest(content, request.arrays)
         if kept is not None and round_index < kept.round_index:
             raise _RefusedError(
                 f"round {round_index} is over here: round {kept.round_index} has been trained since, and is not undone"
             )
-        if kept is None or round_index > kept.round_index:
-            kept = self._trained(bench, round_index, work, request, kept)
+        if kept is None or (round_index, part) > (kept.round_index, kept.part):
+            kept = self._trained(bench, round_index, part, work, request, kept)
             self._disk.keep(kept)  # before anybody sees the reply
-            self.standing.rounds += 1
+            self.standing.rounds += part == 0
             self._tell(f"round {round_index}: trained")
-        elif kept.work != work:
+        elif kept.works[part] != work:
             raise _RefusedError(f"round {round_index} was trained here already, from another request")
         else:
+            if part < kept.part:  # not on the disk any more, but the same work has the same result
+                kept = self._trained(bench, round_index, part, work, request, kept)
             self._tell(f"round {round_index}: asked again, answered again")
-        registration = bench.registration(self._terms.bid).to_json()
         vectors = {"params": kept.params, "buffers": kept.buffers}
         vectors |= {f"judged/{name}": values for name, values in kept.judged.items()}
-        return {"what": "trained", "registration": registration, **kept.reply}, vectors
+        return {"what": "trained", **kept.reply}, vectors
+
+    @staticmethod
+    def _check_work(bench: Workbench, request: Message) -> None:
+        """Refuse work that was not agreed to."""
+        content, config = request.content, bench.config
+        if config.privacy is not None and content["published"] is not True:
+            raise _RefusedError(
+                "a model trained without noise is asked for, but training was agreed to be private"
+            )
+        if not 0 <= int(content["part"]) < PARTS_MAX:
+            raise _RefusedError(
+                f"it is asked to train more than {PARTS_MAX} times in round {int(content['round_index'])}"
+            )
+        if content["steps"] is not None and not 0 <= content["steps"] <= config.training.steps:
+            raise _RefusedError(
+                f"{content['steps']} steps are asked for, agreed were {config.training.steps}"
+            )
 
     def _trained(
-        self, bench: Workbench, round_index: int, work: str, request: Message, kept: Kept | None
+        self, bench: Workbench, round_index: int, part: int, work: str, request: Message, kept: Kept | None
     ) -> Kept:
         content, arrays = request.content, request.arrays
         if "params" in arrays:
@@ -291,8 +317,13 @@ class Node:
             if done <= round_index:  # it has not caught up: nothing to compare with
                 for values in judged.values():
                     values[1] = np.nan
-        loss = None if math.isnan(reply.loss) else reply.loss
-        return Kept(round_index, work, reply.params, reply.buffers, *alone, done, {"loss": loss}, judged)
+        before = kept.works if kept is not None and kept.round_index == round_index else ()
+        works = (*before[:part], *[""] * (part - len(before)), work)
+        told = {
+            "loss": reply.loss if math.isfinite(reply.loss) else None,
+            "registration": bench.registration(self._terms.bid).to_json(),
+        }
+        return Kept(round_index, works, reply.params, reply.buffers, *alone, done, told, judged)
 
     def _evaluate(
         self, bench: Workbench, request: Message
@@ -335,16 +366,24 @@ class Node:
             known = next((old for old in self._disk.bills if old["round_index"] == number), None)
             same = known is not None and _text(known) == _text(bill)
             return [] if same else ["it was billed already, and otherwise"]
-        run = receipt_of(self._disk.bills[0]).run if self._disk.bills else None
-        return problems(bill, self._rules(), run, self.balance)
+        bills = self._disk.bills
+        if bills and number > self.billed_until + 1:
+            return [f"the bill of round {self.billed_until + 1} was left out before it"]
+        run = receipt_of(bills[0]).run if bills else None
+        booked = {line["key"]: line["amount"] for old in bills for line in old["lines"]}
+        return problems(bill, self._rules(), run, self.balance, booked)
 
     def _rules(self) -> Agreed:
+        """What a bill has to keep to. It is of the last round that was answered, and of the bid that was told then."""
         assert self._bench is not None
-        market, bid = self._bench.config.market, self._terms.bid
+        market, kept = self._bench.config.market, self._disk.kept()
+        bid = self._bench.registration(self._terms.bid)
+        if kept is not None:
+            bid = Registration(**kept.reply["registration"])
         return Agreed(
             self._terms.participant_id,
             self._terms.operator_key,
-            self._bench.registration(bid).num_examples,
+            bid.num_examples,
             bid.valuation,
             bid.export_cost,
             curve_of(bid.gain_curve or market.gain_curve),
@@ -353,25 +392,31 @@ class Node:
             str(market.payment),
         )
 
-    def _finish(self, bench: Workbench) -> None:
-        """Write what the participant takes home."""
-        from ipfl.network.own_statement import write_statement
-
-        kept = self._disk.kept()
-        if kept is not None:
-            for name, content in bench.files((kept.params, kept.buffers)).items():
-                (self._disk.folder / name).write_bytes(content)
-        write_statement(self._disk, self._terms, bench)
+    def _finish(self) -> None:
+        self.take_home()
         if not self.standing.finished:
             self._tell("the market is over: model and statement are written")
         self.standing.finished = True
+
+    def take_home(self) -> dict[str, Any] | None:
+        """Write the model, the statement and the receipts as they are by now; what the summary says.
+
+        None where there is nothing yet.
+        """
+        if self._bench is None or self._agreed is None:
+            return None
+        kept = self._disk.kept()
+        if kept is not None:
+            for name, content in self._bench.files((kept.params, kept.buffers)).items():
+                write_bytes(self._disk.folder / name, content)
+        return write_statement(self._disk, self._terms, self._bench)
 
 
 def work_digest(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """What is asked in a round, without when it was asked and what it was billed."""
     asked = {
         name: content[name]
-        for name in ("round_index", "start", "pull", "align", "steps", "published", "judge")
+        for name in ("round_index", "part", "start", "pull", "align", "steps", "published", "judge")
     }
     vectors = [f"{name} {array_digest(arrays[name])}" for name in ("centre", "direction") if name in arrays]
     return _text([asked, vectors])

@@ -24,13 +24,14 @@ STATE, BILLS, MARKET, SECRET = "state.safetensors", "bills.jsonl", "market.json"
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The state after a round: `work` is the digest of what was asked in it, `reply` what was answered.
+    """The state after a round: `works` are the digests of what was asked in each of its parts, `reply` what was
+    answered in the last; the digest of a part that it was not asked in is empty.
 
     `alone` is the yardstick, trained until before round `alone_rounds`.
     """
 
     round_index: int
-    work: str
+    works: tuple[str, ...]
     params: np.ndarray
     buffers: np.ndarray
     alone: np.ndarray
@@ -38,6 +39,11 @@ class Kept:
     alone_rounds: int
     reply: Mapping[str, Any] = field(default_factory=dict)
     judged: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def part(self) -> int:
+        """The last part of the round that was trained."""
+        return len(self.works) - 1
 
 
 class OwnDisk:
@@ -103,8 +109,9 @@ class OwnDisk:
                 if name.startswith("judged/")
             }
             own, alone = (arrays["params"], arrays["buffers"]), (arrays["alone"], arrays["alone_buffers"])
+            works = tuple(about["works"])
             self._kept = Kept(
-                about["round_index"], about["work"], *own, *alone, about["alone_rounds"], about["reply"], judged
+                about["round_index"], works, *own, *alone, about["alone_rounds"], about["reply"], judged
             )
         return self._kept
 
@@ -117,7 +124,7 @@ class OwnDisk:
             "alone_buffers": kept.alone_buffers,
             **{f"judged/{name}": array for name, array in kept.judged.items()},
         }
-        about = {name: getattr(kept, name) for name in ("round_index", "work", "alone_rounds")}
+        about = {name: getattr(kept, name) for name in ("round_index", "works", "alone_rounds")}
         text = json.dumps({**about, "reply": dict(kept.reply)})
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"about": text})
         write_bytes(self.folder / STATE, content)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ipfl.config import Config
-from ipfl.data.one_participant import Schema, in_its_place, load_participant
+from ipfl.data.one_participant import Schema
 from ipfl.engines.exchange import Registration
 from ipfl.engines.messages import array_digest
 from ipfl.errors import ConfigError, check
-from ipfl.experiment.modules import module_workplace
 from ipfl.network.market_file import ExamplesTable
+from ipfl.network.places import check_base, own_place
 from ipfl.network.terms import BidTerms, checked
 from ipfl.types import EvaluateJob, EvaluateReply, TrainJob, TrainReply
 
@@ -44,17 +44,9 @@ class Workbench:
         self.config = Config.from_toml(str(offer["config"]), "the market's configuration")
         table = checked(ExamplesTable, dict(offer["examples"]), "the market's examples")
         schema = Schema(table.class_names, table.label, table.columns, table.shape)
-        evaluation = self.config.evaluation
-        self._own = load_participant(
-            data,
-            name,
-            schema,
-            index,
-            evaluation.test_fraction,
-            evaluation.validation_fraction,
-            self.config.seed,
-        )
-        place = module_workplace(self.config, in_its_place(self._own, schema, index, count), None, noise_seed)
+        self._own = own_place(self.config, schema, name, index, count, data, noise_seed)
+        place = self._own.place
+        check_base(place, offer)
         self._engine, self._files = place.engine, place.files
         self.initial = place.engine.initial()
         if (place.model, array_digest(*self.initial)) != (offer["model"], offer["theta_0"]):
@@ -62,20 +54,16 @@ class Workbench:
                 f"the market's model {str(offer['model'])[:40]!r} starts from other numbers than {place.model!r} does "
                 "here: give data of the shape that was agreed, and install the operator's version of torch"
             )
-        assert place.guessing is not None
-        self._guessing = place.guessing[index]
 
     def registration(self, bid: BidTerms) -> Registration:
         """What the participant says of itself."""
-        rate, count = self._guessing
         return Registration(
-            len(self._own.train),
+            self._own.num_examples,
             bid.valuation,
             bid.export_cost,
             bid.gain_curve,
-            rate,
-            count,
-            self._own.validation is not None,
+            *self._own.guessing,
+            self._own.has_validation,
         )
 
     def train(

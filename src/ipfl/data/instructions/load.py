@@ -44,13 +44,14 @@ def with_validation(task: InstructionTask, fraction: float, seed: int) -> Instru
     return replace(
         task,
         participants=tuple(
-            _validated(participant, fraction, generator(seed, -1, index, "split"))
+            validated(participant, fraction, generator(seed, -1, index, "split"))
             for index, participant in enumerate(task.participants)
         ),
     )
 
 
-def _validated(participant: InstructionData, fraction: float, random: np.random.Generator) -> InstructionData:
+def validated(participant: InstructionData, fraction: float, random: np.random.Generator) -> InstructionData:
+    """`with_validation` of one participant."""
     rows = participant.test.rows
     count = int(fraction * len(rows))
     if participant.validation is not None or count == 0:

@@ -47,23 +47,41 @@ def load_instruction_folder(folder: str | Path, test_fraction: float = 0.3, seed
     """
     check_split(test_fraction, seed)
     files = participant_files(Path(folder), ENDINGS, OTHERS, " or ".join(ENDINGS))
-    read = [_read(path) for path in files]
+    read = [read_own_rows(path) for path in files]
     answers = _answers([row for rows in read for row in rows])
-    participants = []
-    for index, (path, rows) in enumerate(zip(files, read, strict=True)):
-        counted = [_counted(row, answers) for row in rows]
-        test = np.zeros(len(rows), dtype=bool)
-        kept = int(np.clip(round(test_fraction * len(rows)), 1, len(rows) - 1))
-        test[generator(seed, -1, index, "split").permutation(len(rows))[:kept]] = True
-        splits = [
-            tuple(row for row, tests in zip(counted, test, strict=True) if tests == wanted)
-            for wanted in (False, True)
-        ]
-        participants.append(InstructionData(path.stem, *map(Instructions, splits)))
+    participants = [
+        participant_rows(path.stem, rows, answers, index, test_fraction, seed)
+        for index, (path, rows) in enumerate(zip(files, read, strict=True))
+    ]
     return InstructionTask(FOLDER_TASK, tuple(participants), answers or (TEXT,))
 
 
-def _read(path: Path) -> list[Instruction]:
+def participant_rows(
+    name: str,
+    rows: Sequence[Instruction],
+    answers: tuple[str, ...],
+    index: int,
+    test_fraction: float,
+    seed: int,
+) -> InstructionData:
+    """One participant's rows, some of them kept for tests; `index` is its place among all."""
+    counted = [_counted(row, answers) for row in rows]
+    test = np.zeros(len(rows), dtype=bool)
+    kept = int(np.clip(round(test_fraction * len(rows)), 1, len(rows) - 1))
+    test[generator(seed, -1, index, "split").permutation(len(rows))[:kept]] = True
+    splits = [
+        tuple(row for row, tests in zip(counted, test, strict=True) if tests == wanted)
+        for wanted in (False, True)
+    ]
+    return InstructionData(name, *map(Instructions, splits))
+
+
+def read_own_rows(path: Path) -> list[Instruction]:
+    """The rows of one participant's file.
+
+    Raises:
+      DataError: it cannot be read, or has too few.
+    """
     rows = [_instruction(row) for row in read_rows(path)]
     if len(rows) < ROWS_MIN:
         raise DataError(
