@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 NEEDED := pyproject.toml constraints.txt
 
-.PHONY: run test test-slow check bench peers docs clean help
+.PHONY: run demo-network test test-slow check bench peers docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -12,6 +12,9 @@ help:  ## list the targets
 
 run: $(VENV)/.run-ready  ## set up, run the default market, say where its page is
 	$(BIN)/ipfl run
+
+demo-network: $(VENV)/.network-ready  ## an operator and four participants over TLS on this machine; one dies and returns
+	$(BIN)/python scripts/demo_network.py
 
 test: $(VENV)/.test-ready  ## set up, run every check and test (under 15 minutes on two cores)
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check
@@ -42,9 +45,13 @@ $(VENV)/.run-ready: $(VENV)/bin/python $(NEEDED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
+$(VENV)/.network-ready: $(VENV)/bin/python $(NEEDED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[flower]'
+	@touch $@ $(VENV)/.run-ready
+
 $(VENV)/.test-ready: $(VENV)/bin/python $(NEEDED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	@touch $@ $(VENV)/.run-ready
+	@touch $@ $(VENV)/.run-ready $(VENV)/.network-ready
 
 .venv-peers/.ready: benchmarks/peers/requirements.txt
 	@$(PYTHON) -m venv .venv-peers

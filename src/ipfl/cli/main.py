@@ -19,6 +19,8 @@ COMMANDS = {
     "show": ("ipfl.cli.show:show", "Print the tables and the verdict of a run."),
     "report": ("ipfl.cli.show:report", "Write a run's page (report.html) again."),
     "serve": ("ipfl.cli.serve:serve", "Show a run's page while the run goes on; its figures as JSON."),
+    "host": ("ipfl.cli.host:host", "Run a market whose participants are on machines of their own."),
+    "join": ("ipfl.cli.join:join", "Take part in a market, from your own machine and with your own data."),
     "keys": ("ipfl.cli.keys:keys", "Make and look at the keys of a market over a network."),
     "compare": ("ipfl.cli.compare:compare", "Compare methods over seeds: one table, one page."),
     "reproduce": ("ipfl.cli.reproduce:reproduce", "Run an experiment of the paper and draw its figure."),

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +16,7 @@ CONNECTIONS_MAX = 100
 
 
 @click.command(short_help="Show a run's page while the run goes on; its figures as JSON.")
-@click.argument("run_folder", type=click.Path(path_type=Path))
+@click.argument("run_folder", metavar="RUN|MARKET.toml", type=click.Path(path_type=Path))
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -33,18 +34,21 @@ CONNECTIONS_MAX = 100
 )
 @click.option("--quiet", is_flag=True, help="Print the address and nothing else.")
 def serve(run_folder: Path, host: str, port: int, token_file: Path | None, quiet: bool) -> None:
-    """Show the page of RUN_FOLDER, finished or not, and every new round as soon as it ends.
+    """Show the page of a run, finished or not, and every new round as soon as it ends.
+
+    RUN is a run folder; of a market over a network its file, MARKET.toml, says where the run is.
 
     The same as JSON is under /api; /docs lists it. Nothing in the folder is changed, and the run is not disturbed.
 
     \b
     ipfl serve runs/digits-001
+    ipfl serve market.toml
     ipfl serve runs/digits-001 --host 0.0.0.0 --token-file token.txt
     """
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
-        from ipfl.serve.app import create_app
+        import ipfl.serve.app  # noqa: F401
     except ImportError as error:
         raise ConfigError(
             f"serving needs {error.name or 'fastapi'}, which is not installed: pip install 'ipfl[serve]'"
@@ -52,27 +56,40 @@ def serve(run_folder: Path, host: str, port: int, token_file: Path | None, quiet
     from ipfl.serve.guard import is_loopback
     from ipfl.serve.reader import check_is_run
 
+    if run_folder.suffix == ".toml" and run_folder.is_file():
+        from ipfl.cli.host import run_of
+
+        run_folder = run_of(run_folder)
     check_is_run(run_folder)
     token = None if token_file is None else _read_token(token_file)
     made = token is None and not is_loopback(host)
     token = secrets.token_urlsafe(24) if made else token
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         address = f"http://{_shown(host)}:{listener.getsockname()[1]}/" + (f"?token={token}" if made else "")
         click.echo(address if quiet else f"{run_folder} is shown at {address}")
         if not quiet:
             click.echo(_more(made, token_file))
-        uvicorn.Server(
-            uvicorn.Config(
-                create_app(run_folder, token),
-                log_level="warning",
-                access_log=False,  # it would hold tokens
-                lifespan="off",
-                ws="none",
-                server_header=False,
-                limit_concurrency=CONNECTIONS_MAX,
-                timeout_graceful_shutdown=2,
-            )
-        ).run(sockets=[listener])
+        server(run_folder, token).run(sockets=[listener])
+
+
+def server(run_folder: Path, token: str | None) -> Any:
+    """What serves a run's page: to be run with a socket that listens."""
+    import uvicorn
+
+    from ipfl.serve.app import create_app
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(run_folder, token),
+            log_level="warning",
+            access_log=False,  # it would hold tokens
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_graceful_shutdown=2,
+        )
+    )
 
 
 def _more(made: bool, token_file: Path | None) -> str:
@@ -103,7 +120,7 @@ def _read_token(path: Path) -> str:
     return token
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
     """The socket, taken here so that whatever is wrong with the address is one sentence.
 
     Raises:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ipfl.experiment.events import Event, JobsDone, Preparing, RoundDone, RunStarted, Watcher
+from ipfl.upkeep.reading import plain
 
 TRADES_SHOWN = 8
 BARS = "▁▂▃▄▅▆▇█"
@@ -52,7 +53,8 @@ class PlainView:
             self.rounds = event.config.rounds
             self.console.print(_headline(event), highlight=False, soft_wrap=True)
         elif isinstance(event, RoundDone):
-            self.console.print(_round_text(event, self.rounds), highlight=False, soft_wrap=True)
+            text = _round_text(event, self.rounds)
+            self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 class LiveView:
@@ -147,7 +149,9 @@ def _round_text(event: RoundDone, rounds: int) -> str:
     line = event.line
     paid = sum(edge["payment"] for edge in event.edges)
     refused = "".join(
-        f"; {entry['id']} refused: {entry['refusal']}" for entry in line["participants"] if entry["refusal"]
+        f"; {entry['id']} refused: {plain(entry['refusal'])}"
+        for entry in line["participants"]
+        if entry["refusal"]
     )
     return (
         f"round {line['round_index'] + 1:>3}/{rounds}  accuracy {_share(line['mean_accuracy'])}  alone "
