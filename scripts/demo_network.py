@@ -43,6 +43,7 @@ rule = "truthful"
 port = {port}
 deadline_s = {deadline_s}
 members_min = 2
+settle_wait_s = 200
 
 [examples]
 shape = [1, 8, 8]

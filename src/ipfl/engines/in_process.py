@@ -88,9 +88,7 @@ class InProcessEngine:
         models = Models(factory, seed, traits, self.device)
         examples = [_on(split, self.device) for split in training_sets]
         stack = self._stack(models, examples, asked.block > 1) if self.block > 1 else None
-        self._trainer = Trainer(
-            models, stack, examples, training, seed, self.block, privacy, privacy_seed
-        )
+        self._trainer = Trainer(models, stack, examples, training, seed, self.block, privacy, privacy_seed)
         judged = exams(task, common_examples_max, seed)
         self._judge = Judge(models, None if traits.recurs else stack, judged, training_sets, seed)
 

@@ -50,6 +50,7 @@ class _Known:
     holds: str | None = None  # the digest of the model and buffers that it last replied
     judged: tuple[str, EvaluateReply] | None = None  # by the digest of the model, judged in the same exchange
     enquiry: Registration | None = None
+    settled: bool = False
 
 
 @dataclass(eq=False)
@@ -171,15 +172,22 @@ class RemoteEngine:
         return [known[job.participant] for job in jobs]
 
     def settle(self, finished: bool) -> None:
-        """Bring everybody the bills that it has not acknowledged; `finished`: there are no more rounds."""
+        """Bring everybody the bills that it has not acknowledged; `finished`: there are no more rounds.
+
+        Whoever has been told that it is finished is not told again.
+        """
         online = self.transport.online()
         asked = {
             index: {"what": "settle", "finished": finished}
             for index, member in enumerate(self.members)
-            if self._known[index].registration is not None and member.fingerprint in online
+            if self._known[index].registration is not None
+            and not self._known[index].settled
+            and member.fingerprint in online
         }
         if asked:
-            _, reasons = self._exchange(asked, {index: {} for index in asked}, None)
+            replies, reasons = self._exchange(asked, {index: {} for index in asked}, None)
+            for index, reply in replies.items():
+                self._known[index].settled = finished and reply.content.get("what") == "settled"
             self._tell(reasons)
 
     def _begin(self, round_index: int) -> None:

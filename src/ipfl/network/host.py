@@ -38,7 +38,6 @@ from ipfl.upkeep import folder as run_files
 from ipfl.upkeep.books import Books
 
 POLL_S = 1.0
-SETTLE_TRIES = 3
 NOBODY = Registration(1, 0.0, 0.0, None, 0.0, 1, False)
 """Stands for a member that has not registered; it is in no round."""
 
@@ -200,21 +199,33 @@ class Hosting:
         return replace(setup, place=place, method=method, participants=participants)
 
     def finished(self) -> None:
-        """Bring everybody its last bills, and tell it that the market is over."""
-        for _ in range(SETTLE_TRIES):
+        """Bring everybody its last bills, and tell it that the market is over; wait for those who are away."""
+        until, shown = self.clock() + self.market.network.settle_wait_s, ""
+        while True:
             self.engine.register()  # whoever is not known since the operator was interrupted after the last round
             self.engine.settle(finished=True)
-            last = self.market.config.rounds - 1
-            if all(until == last for until in self.engine.billed_until):
+            owed = ", ".join(self._owed())
+            if not owed:
                 return
-        owed = [
+            if self.clock() >= until:
+                self.watch(Preparing(f"not told of the last bills, because they cannot be reached: {owed}"))
+                return
+            if owed != shown:
+                self.watch(Preparing(f"every round is done; waiting for {owed} to fetch the last bills"))
+                shown = owed
+            self.sleep(POLL_S)
+
+    def _owed(self) -> list[str]:
+        """Who took part and has not acknowledged its last bill."""
+        last = self.market.config.rounds - 1
+        moved = self.books.ledger.balances() if self.books else {}
+        return [
             member.participant_id
-            for member, until in zip(self.market.members, self.engine.billed_until, strict=True)
-            if until < last
+            for member, told, found in zip(
+                self.market.members, self.engine.billed_until, self.engine.registrations, strict=True
+            )
+            if told < last and (found is not None or moved.get(member.participant_id, 0) != 0)
         ]
-        self.watch(
-            Preparing(f"not told of the last bills, because they cannot be reached: {', '.join(owed)}")
-        )
 
     def gather(self, first: bool) -> None:
         """Register those who can be reached; wait while there are too few.

@@ -13,6 +13,7 @@ from ipfl.engines.exchange import Member
 from ipfl.errors import ConfigError
 from ipfl.market.rules import resolve_rule
 from ipfl.methods.base import DEFAULT_RULE
+from ipfl.network.key_files import is_public_line
 from ipfl.network.keys import read_public_key
 from ipfl.network.terms import checked
 
@@ -30,6 +31,7 @@ class NetworkTable(Table):
 
     `deadline_s`: of one round; `start_wait_s`: how long the first round waits for members that have not registered
     (0: for ever); `members_min`: with fewer there is no first round, and a round with fewer waits for them.
+    `settle_wait_s`: how long, after the last round, it waits for those who are away to fetch their last bills.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +40,7 @@ class NetworkTable(Table):
     deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 120.0
     start_wait_s: Annotated[float, Field(ge=0, le=2_592_000)] = 0.0
     members_min: Annotated[int, Field(ge=2)] = 2
+    settle_wait_s: Annotated[float, Field(ge=0, le=2_592_000)] = 60.0
 
 
 class ExamplesTable(Table):
@@ -126,7 +129,7 @@ def read_market(path: Path) -> Market:
     members: list[Member] = []
     texts: dict[str, str] = {}
     for row in own.members:
-        key = row.key if row.key.startswith("ecdsa") else path.absolute().parent / row.key
+        key = row.key if is_public_line(row.key) else path.absolute().parent / row.key
         public = read_public_key(key, f"{path}, member {row.id}")
         for other in members:
             if row.id == other.participant_id or public.fingerprint == other.fingerprint:
