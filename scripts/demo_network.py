@@ -34,9 +34,11 @@ model = "mlp"
 
 [training]
 steps = {steps}
+lr = 0.03
 
 [market]
-lam = 0.05
+lam = 4.0
+eta = 8.0
 rule = "truthful"
 
 [network]

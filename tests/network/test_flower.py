@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
 from ipfl.errors import ConfigError, NetworkError
 from ipfl.network import programs
 from ipfl.network.addresses import split_address
-from ipfl.network.flower_host import FlowerHost
+from ipfl.network.flower_host import FlowerHost, turned_away
 from ipfl.network.flower_node import certificate_sentence, check_clock, connected, is_sending, refusal
 from ipfl.network.keys import make_participant_key
 
@@ -334,3 +335,14 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_keys_that_the_superlink_turned_away_are_read_from_its_log(tmp_path: Path) -> None:
+    key = make_participant_key(tmp_path / "stranger")
+    pem = load_ssh_public_key(key.public_text.encode()).public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
+    line = f"ERROR: [/v1/fleet/activate-node][ApiError:2004] Attempted to register SuperNode with public key: {pem!r}"
+    assert turned_away(f"{line}, exception: none\nINFO: nothing\n{line}\n") == [key.fingerprint] * 2
+    assert turned_away(line.replace("MHYw", "%%%%")) == []
+    assert turned_away("INFO: [ApiError:2004]") == []

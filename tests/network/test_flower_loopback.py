@@ -62,6 +62,7 @@ class Market:
     host: FlowerHost
     port: int
     participants: list[Participant]
+    log: list[str]
 
     @property
     def fingerprints(self) -> list[str]:
@@ -78,7 +79,8 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
     make_server_certificate(folder / "keys", ["localhost"])
     keys = {name: make_participant_key(folder / name) for name in ("north", "south")}
     port = free_port()
-    host = FlowerHost(folder / "host", folder / "keys", port=port)
+    log: list[str] = []
+    host = FlowerHost(folder / "host", folder / "keys", port=port, log=log.append)
     participants = [
         Participant(node(folder, port, folder / f"{name}-node", folder / name), key)
         for name, key in keys.items()
@@ -87,7 +89,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
         host.start({name: key.public_text for name, key in keys.items()})
         for participant in participants:
             participant.join()
-        yield Market(folder, host, port, participants)
+        yield Market(folder, host, port, participants, log)
     finally:
         for participant in participants:
             participant.leave()
@@ -277,7 +279,7 @@ def test_an_app_that_is_not_the_markets_runs_on_no_participants_machine(
 
 
 def test_a_key_not_registered_is_told_in_a_sentence(market: Market, tmp_path: Path) -> None:
-    make_participant_key(tmp_path / "stranger")
+    key = make_participant_key(tmp_path / "stranger")
     ca = market.folder / "keys" / "ca.crt"
     stranger = FlowerNode(
         tmp_path / "node", f"localhost:{market.port}", ca, tmp_path / "stranger", patience_s=0
@@ -285,6 +287,9 @@ def test_a_key_not_registered_is_told_in_a_sentence(market: Market, tmp_path: Pa
     with pytest.raises(NetworkError, match="does not let this participant's key in: it is not registered"):
         stranger.serve(bytes.upper, threading.Event())
     assert stranger.pid() is None
+    market.host.online()
+    told = f"a key that is not registered wanted to connect: fingerprint {key.fingerprint}"
+    assert [line for line in market.log if key.fingerprint in line] == [told]  # once, however often it tries
 
 
 def test_another_authority_is_told_in_a_sentence(market: Market, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def host(
     from ipfl.network.flower_host import FlowerHost
 
     link = FlowerHost(
-        working, market.keys, market.network.host, market.network.port, expose_control=expose_control
+        working, market.keys, market.network.host, market.network.port, expose_control=expose_control, log=log
     )
     _check_port(market)
     try:

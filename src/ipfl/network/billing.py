@@ -245,13 +245,17 @@ def _price_problems(offers: Any, bought: Mapping[str, Mapping[str, Any]], agreed
         if now is None or was is None:
             side = "was not bought" if was is None else "would not have been bought"
             found.append(f"by its own reckoning the model of {name} {side}")
-        elif (now.price, now.charge) != (was["price"], was["charge"]) or was["distance"] != now.terms[
-            "distance"
-        ]:
+        elif (now.price, now.charge) != (was["price"], was["charge"]):
             found.append(
                 f"the model of {name} costs {was['charge'] / UNITS:.6f} on the bill and {now.charge / UNITS:.6f} by "
                 "its own reckoning"
             )
+        else:
+            found += [
+                f"the model of {name} has {field} = {was.get(field)!r} on the bill and {value!r} by its own reckoning"
+                for field, value in now.terms.items()
+                if was.get(field) != value
+            ]
     return found
 
 

@@ -6,6 +6,7 @@ the participants' part. Other users of this machine reach the control interface 
 machine that nobody else has an account on.
 """
 
+import base64
 import json
 import multiprocessing.connection
 import queue
@@ -25,10 +26,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipfl.errors import ConfigError, NetworkError
+from ipfl.errors import ConfigError, KeyFileError, NetworkError
 from ipfl.network import programs
 from ipfl.network.addresses import is_loopback
-from ipfl.network.keys import read_public_key
+from ipfl.network.keys import fingerprint_of_der, read_public_key
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -70,6 +71,7 @@ class FlowerHost:
       host: to listen at. Whoever reaches it reaches the control interface.
       port: to listen at.
       expose_control: listen at a host that other machines reach, although they reach the control interface then.
+      log: hears of keys that wanted to connect and are not registered.
     Raises:
       ConfigError: the host is not this machine's own and `expose_control` is not given, or a key is missing.
     """
@@ -82,6 +84,7 @@ class FlowerHost:
         port: int = 8000,
         *,
         expose_control: bool = False,
+        log: Callable[[str], None] = lambda text: None,
     ):
         if not is_loopback(host) and not expose_control:
             raise ConfigError(
@@ -99,6 +102,7 @@ class FlowerHost:
         self._relay: Connection | None = None
         self._relay_pid = 0
         self._run = ""
+        self._log, self._registered, self._seen = log, set[str](), 0
 
     def start(self, public_keys: Mapping[str, str]) -> None:
         """Start the SuperLink, register keys that are not yet, and start the relay.
@@ -113,8 +117,11 @@ class FlowerHost:
         registered = {
             read_public_key(text, name).fingerprint: (name, text) for name, text in public_keys.items()
         }
+        self._registered = set(registered)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
+        log = self._folder / "superlink.log"
+        self._seen = log.stat().st_size if log.exists() else 0
         self._write_settings()
         try:
             self._start_superlink()
@@ -136,7 +143,20 @@ class FlowerHost:
         if answer is None:
             self._revive()
             answer = self._nodes()
+        self._tell_of_strangers()
         return answer or set()
+
+    def _tell_of_strangers(self) -> None:
+        """Log the keys, once each, that the SuperLink has turned away since this was last looked at."""
+        with (self._folder / "superlink.log").open("rb") as file:
+            file.seek(self._seen)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._seen += len(whole)
+        for stranger in turned_away(whole.decode("utf-8", "replace")):
+            if stranger not in self._registered:
+                self._registered.add(stranger)
+                self._log(f"a key that is not registered wanted to connect: fingerprint {stranger}")
 
     def exchange(
         self,
@@ -446,3 +466,14 @@ def _check_free(host: str, port: int) -> None:
 def _last_line(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
+
+
+def turned_away(said: str) -> list[str]:
+    """Fingerprints of the keys that a SuperLink's log says it does not know, in order."""
+    found = []
+    for text in re.findall(
+        r"ApiError:2004\].*?b'-----BEGIN PUBLIC KEY-----(.*?)-----END PUBLIC KEY-----", said
+    ):
+        with suppress(ValueError, KeyFileError):  # a stranger can have sent anything
+            found.append(fingerprint_of_der(base64.b64decode(text.replace("\\n", ""))))
+    return found

@@ -35,7 +35,7 @@ class NetworkTable(Table):
     """
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 8443
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
     keys: str = "keys"
     deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 120.0
     start_wait_s: Annotated[float, Field(ge=0, le=2_592_000)] = 0.0
