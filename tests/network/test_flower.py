@@ -346,3 +346,14 @@ def test_keys_that_the_superlink_turned_away_are_read_from_its_log(tmp_path: Pat
     assert turned_away(f"{line}, exception: none\nINFO: nothing\n{line}\n") == [key.fingerprint] * 2
     assert turned_away(line.replace("MHYw", "%%%%")) == []
     assert turned_away("INFO: [ApiError:2004]") == []
+
+
+def test_a_message_that_is_not_handed_over_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flower, "FETCH_S", 0.1)
+    never = threading.Event()
+    with pytest.raises(ConnectionError, match="did not hand over a message"):
+        flower._in_time(never.wait)
+    never.set()
+    assert flower._in_time(lambda: "here") == "here"
+    with pytest.raises(KeyError):
+        flower._in_time(lambda: {}["nothing"])

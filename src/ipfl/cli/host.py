@@ -1,11 +1,12 @@
 """`ipfl host`: run a market whose participants are on machines of their own."""
 
 import os
+import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,7 @@ def host(
     )
     _check_port(market)
     try:
-        with watching(quiet=quiet or as_json) as show:
+        with sigterm_pauses(), watching(quiet=quiet or as_json) as show:
             from ipfl.experiment.events import Preparing, RunStarted
             from ipfl.network.host import host_market, resume_market
 
@@ -136,6 +137,19 @@ def host(
         page.close()
         link.close()
     _show_end(result, quiet, as_json)
+
+
+@contextmanager
+def sigterm_pauses() -> Iterator[None]:
+    """Let SIGTERM, by which services are ended, do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def working_folder(market_file: Path) -> Path:

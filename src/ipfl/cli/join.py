@@ -107,7 +107,8 @@ def join(
     elif summary is not None and not quiet:
         _show_end(summary, home)
     if node.standing.failed is not None:
-        raise NetworkError(plain(node.standing.failed))
+        kind = NetworkError if node.standing.error is None else type(node.standing.error)
+        raise kind(plain(node.standing.failed))
     if interrupted:
         click.echo("interrupted; the same command comes back under the same identity", err=True)
         click.get_current_context().exit(INTERRUPTED)

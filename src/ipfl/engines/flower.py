@@ -13,13 +13,14 @@ import base64
 import hashlib
 import json
 import os
+import queue
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -30,6 +31,8 @@ RELAY_POLL_S, NODE_POLL_S = 0.1, 0.25
 """Between two looks of the relay whether replies are there, and of a participant whether a message is."""
 NODE_UNAVAILABLE = 5
 """Flower's code for one that has left, or has not been heard of for a minute."""
+FETCH_S = 30
+"""So long a SuperNode may take to hand over a message that it has."""
 SILENT = "did not answer in time"
 ABSENT = "is not connected to the market"
 LOST = "lost its connection before its answer was there"
@@ -37,6 +40,8 @@ LOST = "lost its connection before its answer was there"
 if TYPE_CHECKING:
     from flwr.supercore.protobuf.client import ProtobufClientInterceptor
     from flwr.supercore.runtime import RuntimeHttpClient
+
+Fetched = TypeVar("Fetched")
 
 server_app = ServerApp()
 client_app = ClientApp()
@@ -117,7 +122,7 @@ def relay(grid: Grid, context: Context) -> None:
             send_frame(connection, {"pid": os.getpid()})
             serve_operator(grid, connection)
     except (EOFError, ConnectionError):
-        return
+        os._exit(0)  # Flower would go on telling a SuperLink that may be gone, for ever
     except Exception:
         with (place / "log").open("a") as log:  # Flower shows nobody what an app prints
             traceback.print_exc(file=log)
@@ -266,7 +271,11 @@ def _do_task(client: "RuntimeHttpClient", answer: Callable[[bytes], bytes]) -> N
     done = threading.Event()
     beating = threading.Thread(target=_beat, args=(client, done), daemon=True)
     beating.start()
-    message, context, _, _ = flower.pull_task_input(client)
+    try:
+        message, context, _, _ = _in_time(lambda: flower.pull_task_input(client))
+    except BaseException:
+        done.set()
+        raise
     failed: BaseException | None = None
     try:
         try:
@@ -282,6 +291,33 @@ def _do_task(client: "RuntimeHttpClient", answer: Callable[[bytes], bytes]) -> N
         flower.push_task_output(client, context, "failed" if failed else "completed", "")
     if failed:
         raise failed
+
+
+def _in_time(fetch: Callable[[], Fetched]) -> Fetched:
+    """What is fetched, if it comes soon.
+
+    A SuperNode that reconnects may drop parts of a message that it still has on offer; flwr would ask for them for an
+    hour. A new SuperNode has a fresh start.
+
+    Raises:
+      ConnectionError: it did not come.
+    """
+    found: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            found.put(fetch())
+        except BaseException as error:
+            found.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        outcome = found.get(timeout=FETCH_S)
+    except queue.Empty:
+        raise ConnectionError(f"the SuperNode did not hand over a message within {FETCH_S} s") from None
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def _beat(client: "RuntimeHttpClient", done: threading.Event) -> None:

@@ -41,6 +41,7 @@ REQUEST_BYTES_MAX = 1 << 34
 CLOCK_S = 300.0
 """Seconds that a request may come from the future: more, and a clock is off."""
 DISPUTE = "dispute.txt"
+VERSION = version("ipfl")
 PARTS_MAX = 2
 """How often a method may have a participant train in one round."""
 
@@ -63,6 +64,7 @@ class Standing:
     registered: bool = False
     finished: bool = False
     failed: str | None = None
+    error: IpflError | None = None
     rounds: int = 0
 
 
@@ -101,7 +103,7 @@ class Node:
             self._tell(f"refused: {refused}")
         except IpflError as error:
             content = {"what": "refusal", "reason": _short(str(error))}
-            self.standing.failed = str(error)
+            self.standing.failed, self.standing.error = str(error), error
             self._tell(f"refused: {error}")
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             content = {"what": "refusal", "reason": "it cannot make anything of the request"}
@@ -130,7 +132,7 @@ class Node:
             "market": self._market,
             "answers": request_digest(message),
             "billed_until": self.billed_until,
-            "ipfl": version("ipfl"),
+            "ipfl": VERSION,
         }
 
     def _opened(self, message: bytes) -> Message:
@@ -199,7 +201,7 @@ class Node:
     def _take_offer(self, request: Message) -> dict[str, Any]:
         """Look at what is offered, and say whether to take part."""
         offer, told = request.content["offer"], request.content
-        if offer["ipfl"] != version("ipfl"):
+        if offer["ipfl"] != VERSION:
             raise _RefusedError(
                 f"the operator runs ipfl {str(offer['ipfl'])[:20]}, this is {version('ipfl')}: install that version",
                 lasting=True,

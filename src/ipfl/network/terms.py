@@ -3,6 +3,7 @@
 What leaves of them is the bid. The true valuation and cost, if they are given, are for its own statement alone.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -62,12 +63,22 @@ class Terms(Table):
     """All of terms.toml; `ca` is a path, taken from the file's own folder."""
 
     participant_id: Annotated[str, Field(pattern=PARTICIPANT_ID_PATTERN)]
-    operator_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    operator_key: str
     ca: str | None = None
     bid: BidTerms
     truth: TruthTerms = TruthTerms()
     limits: LimitTerms = LimitTerms()
     market: AgreedTerms = AgreedTerms()
+
+    @field_validator("operator_key")
+    @classmethod
+    def _a_key(cls, value: str) -> str:
+        if not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise ValueError(
+                f"{value[:80]!r} is no key: give the 64 digits (0-9, a-f) that the operator's "
+                "`ipfl keys operator` printed"
+            )
+        return value
 
 
 def read_terms(path: Path) -> Terms:
