@@ -9,6 +9,8 @@ import tiny_language
 from ipfl.errors import ConfigError
 from network.markets import BIDS, LocalTransport, World
 
+pytestmark = pytest.mark.slow  # loading transformers takes most of it
+
 RULES = """
 rounds = 2
 seed = 1

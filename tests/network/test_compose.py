@@ -24,6 +24,7 @@ from ipfl.network.terms import read_terms
 from network.ports import free_port
 
 yaml = pytest.importorskip("yaml")
+pytestmark = pytest.mark.slow  # dealing out takes most of it
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "network"
 PROXY = EXAMPLE.parent / "nginx-market.conf"
