@@ -83,11 +83,16 @@ def bills(world, name):
 MARKETS = [*((name, "truthful") for name in METHODS), *(("ipfl", rule) for rule in [*RULES][1:])]
 ALIKE = ("fedprox", "cfl", "fedamp", "pfedgraph")
 """One exchange a round and no trials, as fedavg has: among the slow tests."""
+OTHER_RULES = ("lean", "subsidised")
+"""Likewise: `paper` and `truthful` are the two kinds of graph."""
 
 
 @pytest.mark.parametrize(
     ("method", "rule"),
-    [pytest.param(*each, marks=[pytest.mark.slow] if each[0] in ALIKE else []) for each in MARKETS],
+    [
+        pytest.param(*each, marks=[pytest.mark.slow] if each[0] in ALIKE or each[1] in OTHER_RULES else [])
+        for each in MARKETS
+    ],
 )
 def test_hosted_it_is_the_same_market_as_in_one_process(world, method, rule):
     more = "[methods.fedfomo]\nnum_models = 3\n" if method == "fedfomo" else ""
