@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ipfl.data.load import validated
-from ipfl.data.own import check_split, participant_data, read_own
+from ipfl.data.own import check_split, in_order, participant_data, read_own
 from ipfl.data.raw import Raw
 from ipfl.data.tables import some
 from ipfl.data.tasks import ParticipantData, Split, Task
@@ -97,12 +97,4 @@ def _as_agreed(raw: Raw, schema: Schema) -> np.ndarray:
         return raw.x
     if raw.columns is None:
         raise DataError(f"{raw.file} holds arrays, but the market is of tables: give a .csv or .parquet file")
-    absent = [name for name in schema.columns if name not in raw.columns]
-    extra = [name for name in raw.columns if name not in schema.columns]
-    if absent or extra:
-        parts = [f"lacks {some(absent)}"] * bool(absent) + [f"has {some(extra)} besides"] * bool(extra)
-        raise DataError(
-            f"{raw.file} does not have the columns that the market agreed on: it {' and '.join(parts)}; "
-            "give it those columns"
-        )
-    return raw.x[:, [raw.columns.index(name) for name in schema.columns]]
+    return in_order(raw, schema.columns, "the columns that the market agreed on", "give it those columns")

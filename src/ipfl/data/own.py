@@ -144,17 +144,28 @@ def _aligned(first: Raw, raw: Raw) -> Shaped[np.ndarray, "n ..."]:
                 "store uint8 everywhere, or floats on the same scale everywhere"
             )
         return raw.x
-    if raw.columns == first.columns:
+    return in_order(raw, first.columns, f"the columns of {first.file}", "give all files the same columns")
+
+
+def in_order(raw: Raw, columns: Sequence[str], wanted: str, what_to_do: str) -> Shaped[np.ndarray, "n ..."]:
+    """A table's inputs with these columns, in this order.
+
+    Args:
+      raw: the table.
+      columns: all that it must have, and no others.
+      wanted: what errors call them; `what_to_do` ends the sentence.
+    Raises:
+      DataError: columns are lacking, or there are others besides; names them.
+    """
+    own = raw.columns or ()
+    if own == tuple(columns):
         return raw.x
-    absent = [name for name in first.columns if name not in raw.columns]
-    extra = [name for name in raw.columns if name not in first.columns]
+    absent = [name for name in columns if name not in own]
+    extra = [name for name in own if name not in columns]
     if absent or extra:
         parts = [f"lacks {some(absent)}"] * bool(absent) + [f"has {some(extra)} besides"] * bool(extra)
-        raise DataError(
-            f"{raw.file} does not have the columns of {first.file}: it {' and '.join(parts)}; "
-            "give all files the same columns"
-        )
-    return raw.x[:, [raw.columns.index(name) for name in first.columns]]
+        raise DataError(f"{raw.file} does not have {wanted}: it {' and '.join(parts)}; {what_to_do}")
+    return raw.x[:, [own.index(name) for name in columns]]
 
 
 def _prepared(
