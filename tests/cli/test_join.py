@@ -28,8 +28,8 @@ from cli.wire import (
     site,
     tree,
 )
-from ipfl.cli.host import host
 from ipfl.cli.join import Consent, _Voice, quote_lines
+from ipfl.cli.main import main
 from ipfl.network.certificates import make_authority, make_server_certificate
 from ipfl.network.flower_node import FlowerNode
 from ipfl.upkeep.folder import held
@@ -134,8 +134,15 @@ def test_a_market_from_the_quote_to_the_statement(ipfl_command, world, wire):
 
 def test_both_commands_and_their_summaries(ipfl_command, world, wire, capsys):
     change(world.folder / "market.toml", "port = ", f"port = {free_port()} # ")
-    arguments = [str(world.folder / "market.toml"), "--out", str(world.folder / "run"), "--page-port", "0"]
-    operator = in_thread(lambda: host.main([*arguments, "--quiet"], standalone_mode=False))
+    arguments = [
+        "host",
+        str(world.folder / "market.toml"),
+        "--out",
+        str(world.folder / "run"),
+        "--page-port",
+        "0",
+    ]
+    operator = in_thread(lambda: main([*arguments, "--quiet"], standalone_mode=False))
     done = ipfl_command(*JOIN, "--yes", "--quiet", "--home", "mine")
     operator.result()
     assert (done.code, done.err) == (0, "")
