@@ -14,9 +14,14 @@ from ipfl.engines.messages import REQUEST, opened
 from ipfl.errors import NetworkError
 from ipfl.network.certificates import make_authority, make_server_certificate
 from ipfl.network.keys import read_participant_key
-from network.markets import World
+from network.markets import NAMES, World
 
 PLENTY_S = 60.0
+ME, *OTHERS = NAMES
+JOIN = (
+    "join", "localhost:8443", "--terms", f"{ME}.toml", "--data", f"data/{ME}.npz", "--key", f"keys/{ME}",
+    "--ca", "keys/ca.crt",
+)  # fmt: skip
 
 
 def site(folder: Path, **kw: Any) -> World:
@@ -82,7 +87,7 @@ class Wire:
         let_nothing_start(monkeypatch)
         monkeypatch.setattr("ipfl.network.flower_host.FlowerHost", partial(HostEnd, self))
         monkeypatch.setattr("ipfl.network.flower_node.FlowerNode", partial(NodeEnd, self))
-        monkeypatch.setattr("ipfl.network.host.POLL_S", 0.02)
+        monkeypatch.setattr("ipfl.network.hosting.POLL_S", 0.02)
         monkeypatch.setattr("ipfl.cli.join.POLL_S", 0.02)
         monkeypatch.setattr("ipfl.cli.join.DELIVERED_S", 0.1)
         return self

@@ -1,11 +1,8 @@
-"""What the network over Flower does without its processes: records, frames, the relay's loop, and sentences."""
+"""What the network over Flower does without its processes: records, frames, the relay's loop."""
 
 import base64
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -16,11 +13,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
-from ipfl.errors import ConfigError, NetworkError
-from ipfl.network import programs
-from ipfl.network.addresses import split_address
-from ipfl.network.flower_host import FlowerHost, turned_away
-from ipfl.network.flower_node import certificate_sentence, check_clock, connected, is_sending, refusal
 from ipfl.network.keys import make_participant_key
 
 pytest.importorskip("flwr")
@@ -50,8 +42,6 @@ def test_a_record_without_bytes_is_refused_with_its_reason(record: RecordDict, r
 
 
 def test_the_fingerprint_of_flowers_key_is_that_of_ours(tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
-
     key = make_participant_key(tmp_path / "key")
     pem = load_ssh_public_key(key.public_text.encode()).public_bytes(
         Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
@@ -186,166 +176,6 @@ def test_the_relay_serves_frames_until_the_operator_closes() -> None:
 def _serve(grid: Any, connection: Connection) -> None:
     with pytest.raises(EOFError):
         flower.serve_operator(grid, connection)
-
-
-# ---------------------------------------------------------------- sentences
-
-
-@pytest.mark.parametrize(
-    ("said", "is_connected", "sending"),
-    [
-        ("", False, False),
-        ("SuperNode ID: 1", True, False),
-        ("SuperNode ID: 1\nReceiving: query.market message\nReceived successfully", True, True),
-        ("SuperNode ID: 1\nReceiving: query.market message\nSent successfully", True, False),
-        ("SuperNode ID: 1\nConnection attempt failed, retrying in 0.30 seconds", False, False),
-        ("Connection attempt failed, retrying\nConnection successful after 0.89 seconds", True, False),
-    ],
-)
-def test_the_log_tells_whether_a_supernode_is_connected_and_sending(
-    said: str, is_connected: bool, sending: bool
-) -> None:
-    assert (connected(said), is_sending(said)) == (is_connected, sending)
-
-
-@pytest.mark.parametrize(
-    ("said", "sentence"),
-    [
-        ("ERROR : Exit Code: 606\nincompatible", "runs another version of Flower"),
-        (
-            "ERROR : Exit Code: 302\nUnable to parse the private key file.",
-            "p0 is no key that Flower can read",
-        ),
-        ("ERROR : Exit Code: 305\n[code: 2004] Failed to activate SuperNode.", ""),
-    ],
-)
-def test_an_end_that_trying_again_would_not_help_has_a_sentence(said: str, sentence: str) -> None:
-    found = refusal(said, "market.example:443", Path("p0"))
-    assert sentence in found
-    assert bool(sentence) == bool(found)
-
-
-@pytest.mark.parametrize(
-    ("reason", "sentence"),
-    [
-        ("certificate has expired", "has expired: the operator has to renew it"),
-        ("certificate is not yet valid", "is not valid yet: check this machine's clock"),
-        ("Hostname mismatch, certificate is not valid for 'a'", "is not for market.example: use the address"),
-        ("IP address mismatch, certificate is not valid for '::1'", "is not for market.example"),
-        ("unable to get local issuer certificate", "is not signed by the authority of ca.crt"),
-        ("self-signed certificate in certificate chain", "is not signed by the authority of ca.crt"),
-    ],
-)
-def test_what_is_wrong_with_a_certificate_is_one_sentence(reason: str, sentence: str) -> None:
-    assert sentence in certificate_sentence(reason, "market.example:443", Path("ca.crt"))
-
-
-@pytest.mark.parametrize(("ahead_s", "apart"), [(7, "7 s ahead of"), (-310, "310 s behind")])
-def test_clocks_too_far_apart_are_told(ahead_s: float, apart: str) -> None:
-    with pytest.raises(NetworkError, match=apart):
-        check_clock(1_800_000_000 + ahead_s, 1_800_000_000, "market.example:443")
-
-
-@pytest.mark.parametrize("ahead_s", [0, 4.9, -300])
-def test_clocks_near_enough_are_not(ahead_s: float) -> None:
-    check_clock(1_800_000_000 + ahead_s, 1_800_000_000, "market.example:443")
-
-
-@pytest.mark.parametrize("address", ["market.example", "https://market.example:1", ":1", "a:0", "a:x", "::1"])
-def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ConfigError, match="address: "):
-        split_address(address)
-
-
-# ---------------------------------------------------------------- the operator's end, before it starts
-
-
-def test_a_host_that_others_reach_is_refused_unless_wanted(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="control interface, which has no password"):
-        FlowerHost(tmp_path, tmp_path, host="0.0.0.0")
-    for name in ("ca.crt", "server.crt", "server.key"):
-        (tmp_path / name).touch()
-    FlowerHost(tmp_path, tmp_path, host="0.0.0.0", expose_control=True)
-
-
-def test_a_missing_key_is_named(tmp_path: Path) -> None:
-    (tmp_path / "ca.crt").touch()
-    with pytest.raises(ConfigError, match=r"holds no server\.crt"):
-        FlowerHost(tmp_path, tmp_path)
-
-
-def test_without_start_there_is_nothing_to_ask(tmp_path: Path) -> None:
-    for name in ("ca.crt", "server.crt", "server.key"):
-        (tmp_path / name).touch()
-    host = FlowerHost(tmp_path, tmp_path)
-    with pytest.raises(NetworkError, match="call start"):
-        host.online()
-    host.close()
-    assert host.pids() == {}
-
-
-# ---------------------------------------------------------------- processes
-
-
-def test_a_program_knows_nothing_of_other_flower_settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("FLWR_DATABASE", "elsewhere")
-    found = programs.environment(tmp_path)
-    assert "FLWR_DATABASE" not in found
-    assert (found["FLWR_HOME"], found["FLWR_TELEMETRY_ENABLED"]) == (str(tmp_path), "0")
-
-
-def test_a_program_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(
-        ConfigError, match=r"flower-superlink, which is not installed: pip install 'ipfl\[flower\]'"
-    ):
-        programs.program("flower-superlink")
-
-
-STARTS_ONE = """
-import sys, time
-from pathlib import Path
-from ipfl.network import programs
-folder = Path(sys.argv[1])
-programs.program = lambda name: str(folder / name)
-programs.start(["sleeper"], folder / "log", folder)
-time.sleep(60)
-"""
-
-
-def test_a_program_ends_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:
-    (tmp_path / "sleeper").write_text("import os, time; print(os.getpid()); time.sleep(60)")
-    with subprocess.Popen([sys.executable, "-c", STARTS_ONE, str(tmp_path)]) as parent:
-        end = time.monotonic() + 30
-        while not (log := tmp_path / "log").exists() or not log.read_text().endswith("\n"):
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        pid = int(log.read_text())
-        parent.send_signal(signal.SIGKILL)
-    while _runs(pid):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def _runs(pid: int) -> bool:
-    # nobody may have taken note of its end yet
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def test_keys_that_the_superlink_turned_away_are_read_from_its_log(tmp_path: Path) -> None:
-    key = make_participant_key(tmp_path / "stranger")
-    pem = load_ssh_public_key(key.public_text.encode()).public_bytes(
-        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
-    )
-    line = f"ERROR: [/v1/fleet/activate-node][ApiError:2004] Attempted to register SuperNode with public key: {pem!r}"
-    assert turned_away(f"{line}, exception: none\nINFO: nothing\n{line}\n") == [key.fingerprint] * 2
-    assert turned_away(line.replace("MHYw", "%%%%")) == []
-    assert turned_away("INFO: [ApiError:2004]") == []
 
 
 def test_a_message_that_is_not_handed_over_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,25 +5,20 @@ and fetches messages. It is told to start no app: this process fetches the messa
 installed code, so that whoever runs the SuperLink cannot run programs of his own here.
 """
 
-import os
 import secrets
 import socket
-import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from ipfl.errors import NetworkError
 from ipfl.network import programs
 from ipfl.network.addresses import split_address
+from ipfl.network.reach import why_unreachable
+from ipfl.network.supernode_log import connected, end_of, is_sending, key_not_let_in, refusal
 
-AHEAD_S, BEHIND_S = 5, 305
-"""So far a participant's clock may be ahead of the market's, and behind it: Flower refuses signatures beyond."""
 BACKOFF_S = (1, 2, 5, 10, 30)
 """Waits before trying again; the last of them for ever."""
 STEADY_S = 60
@@ -31,13 +26,10 @@ STEADY_S = 60
 STARTING_S = 60
 SENDING_S = 20
 """An answer that takes longer to send is lost when this process has been told to stop."""
-LOG_END = 20_000
 COUNTED_S = 75
 """A SuperNode that was killed is counted as connected for a minute, and its key is not let in meanwhile."""
 NOT_YET_S = 120
 """So long a key that was never let in is tried: an operator that has just started is still registering keys."""
-# what a SuperNode's log says before it ends
-KEY_UNREADABLE, NOT_ACTIVATED, OTHER_VERSION = "Exit Code: 302", "[code: 2004]", "Exit Code: 606"
 
 
 class FlowerNode:
@@ -55,7 +47,7 @@ class FlowerNode:
 
     def __init__(self, folder: Path, address: str, ca: Path, key: Path, patience_s: float = NOT_YET_S):
         self._folder, self._ca, self._key = folder.absolute(), ca.absolute(), key.absolute()
-        self._host, self._port = split_address(address)
+        split_address(address)  # what is no address is refused before anything is made
         self._address, self._patience_s = address, patience_s
         self._log = self._folder / "supernode.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +80,7 @@ class FlowerNode:
         try:
             while not stop.is_set():
                 started = time.monotonic()
-                reason = self._unreachable() or self._serve_once(answer, stop, on_state)
+                reason = why_unreachable(self._address, self._ca) or self._serve_once(answer, stop, on_state)
                 if stop.is_set():
                     break
                 failures = 0 if time.monotonic() - started > STEADY_S else failures
@@ -104,40 +96,6 @@ class FlowerNode:
         """The SuperNode's process; None while there is none."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
-
-    def _unreachable(self) -> str:
-        """Why the market cannot be reached now; empty if it can.
-
-        Flower's own log would say these things late, or in words of its libraries.
-
-        Raises:
-          NetworkError: it can be reached, but trying again would not help.
-        """
-        connection = HTTPSConnection(
-            self._host, self._port, context=ssl.create_default_context(cafile=self._ca), timeout=10
-        )
-        try:
-            asked = time.time()
-            connection.request("GET", "/health")
-            date = connection.getresponse().getheader("Date")
-            if date is not None:
-                check_clock(asked, parsedate_to_datetime(date).timestamp(), self._address)
-        except ssl.SSLCertVerificationError as error:
-            raise NetworkError(certificate_sentence(error.verify_message, self._address, self._ca)) from None
-        except ssl.SSLError:
-            raise NetworkError(
-                f"what answers at {self._address} speaks no TLS: check the address with the operator"
-            ) from None
-        except socket.gaierror:
-            return f"the name {self._host} is not known"
-        except (OSError, HTTPException) as error:
-            reason = (
-                os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
-            )
-            return f"the market does not answer at {self._address} ({reason})"
-        finally:
-            connection.close()
-        return ""
 
     def _serve_once(
         self, answer: Callable[[bytes], bytes], stop: threading.Event, on_state: Callable[[str], None] | None
@@ -202,7 +160,7 @@ class FlowerNode:
         said = self._said()
         if sentence := refusal(said, self._address, self._key):
             raise NetworkError(sentence)
-        if NOT_ACTIVATED not in said:
+        if not key_not_let_in(said):
             return f"its SuperNode ended: see {self._log}"
         self._refused_since = self._refused_since or time.monotonic()
         refused_s = time.monotonic() - self._refused_since
@@ -218,10 +176,7 @@ class FlowerNode:
         )
 
     def _said(self) -> str:
-        """The end of its log, which grows for as long as it runs."""
-        with self._log.open("rb") as log:
-            log.seek(max(0, self._log.stat().st_size - LOG_END))
-            return log.read().decode("utf-8", "replace")
+        return end_of(self._log)
 
     def _tell(self, on_state: Callable[[str], None] | None, state: str) -> None:
         if on_state is not None and state != self._told:
@@ -245,88 +200,6 @@ class _Watch:
             self._next = time.monotonic() + 1
             self._tell("connected" if connected(self._said()) else "the market does not answer, trying again")
         return True
-
-
-def connected(said: str) -> bool:
-    """Whether the last thing that a SuperNode's log says of its connection is that it stands.
-
-    >>> connected("INFO : SuperNode ID: 12")
-    True
-    >>> connected("INFO : SuperNode ID: 12\\nWARNING : Connection attempt failed, retrying in 1.00 seconds")
-    False
-    """
-    good = max(said.rfind("SuperNode ID:"), said.rfind("Connection successful"), said.rfind("Receiving:"))
-    return good > said.rfind("Connection attempt failed")
-
-
-def is_sending(said: str) -> bool:
-    """Whether a SuperNode has received a message that it has not sent the answer to.
-
-    >>> is_sending("INFO : Receiving: query.market message (ID: 1)\\nINFO : Received successfully")
-    True
-    >>> is_sending("INFO : Receiving: query.market message (ID: 1)\\nINFO : Sent successfully")
-    False
-    """
-    done = ("Sent successfully", "Failed to send", "Ignoring reply", "Ignoring message", "Failed to receive")
-    return said.rfind("Receiving:") > max(said.rfind(words) for words in done)
-
-
-def refusal(said: str, address: str, key: Path) -> str:
-    """One sentence for a SuperNode's end over which trying again would not help; empty for any other end.
-
-    Args:
-      said: its log.
-      address: of the market.
-      key: the participant's.
-    """
-    if KEY_UNREADABLE in said:
-        return f"{key} is no key that Flower can read, which is an ECDSA key in OpenSSH's format without a passphrase"
-    if OTHER_VERSION in said:
-        return (
-            f"the market at {address} runs another version of Flower than this machine: "
-            "install the version of ipfl that the operator has"
-        )
-    return ""
-
-
-def certificate_sentence(reason: str, address: str, ca: Path) -> str:
-    """One sentence for what OpenSSL has against a certificate.
-
-    >>> certificate_sentence("certificate has expired", "market.example:443", Path("ca.crt"))
-    'the certificate of market.example:443 has expired: the operator has to renew it'
-    """
-    lower = reason.lower()
-    if "expired" in lower:
-        return f"the certificate of {address} has expired: the operator has to renew it"
-    if "not yet valid" in lower:
-        return f"the certificate of {address} is not valid yet: check this machine's clock"
-    if "mismatch" in lower or "not valid for" in lower:
-        host = address.rpartition(":")[0]
-        return f"the certificate of {address} is not for {host}: use the address that the operator gave"
-    return (
-        f"the certificate of {address} is not signed by the authority of {ca}: "
-        f"this is not the operator's market, or {ca.name} is not his ({reason})"
-    )
-
-
-def check_clock(here: float, there: float, address: str) -> None:
-    """Refuse clocks that are too far apart for the market to take this participant's signatures.
-
-    Args:
-      here: seconds since 1970, by this machine's clock.
-      there: by the market's, cut to whole seconds.
-      address: of the market.
-    Raises:
-      NetworkError: they are too far apart.
-    """
-    ahead_s = here - there
-    if -BEHIND_S < ahead_s < AHEAD_S + 1:
-        return
-    apart = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'}"
-    raise NetworkError(
-        f"this machine's clock ({datetime.fromtimestamp(here, UTC):%Y-%m-%d %H:%M:%S} UTC) is {apart} that of "
-        f"{address}, and the market allows {AHEAD_S} s ahead and {BEHIND_S} s behind: set it, or the market's, right"
-    )
 
 
 def _free_port() -> int:
