@@ -439,7 +439,7 @@ def test_going_on_with_another_market(ipfl_command, world, there, monkeypatch):
     done = ipfl_command("host", "market.toml", "--resume", "run")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "error: run was begun with another market file (other rules, examples or members): restore it as it was\n"
+        "error: run was begun with another market file (other rules or examples): restore it as it was\n"
     )
     assert tree(world.folder) == before
     assert len(there.hosts) == 1

@@ -15,7 +15,7 @@ import pytest
 from ipfl import faults
 from ipfl.engines.messages import REPLY, Message, opened, sealed
 from ipfl.ledger import Ledger
-from ipfl.network import host
+from ipfl.network import hosting
 from ipfl.network.node import Node
 from network.markets import World
 
@@ -340,14 +340,14 @@ def resealed(reply: bytes, sign: Callable[[bytes], bytes], kind: str) -> bytes:
 
 def by_the_clock(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     """Let every operator from now on go by a clock of ours."""
-    original = host.Hosting.of
+    original = hosting.Hosting.of
 
-    def of(*arguments: object) -> host.Hosting:
-        hosting = original(*arguments)  # type: ignore[arg-type]
-        hosting.clock, hosting.sleep, hosting.engine.clock = clock, clock.sleep, clock
-        return hosting
+    def of(*arguments: object) -> hosting.Hosting:
+        found = original(*arguments)  # type: ignore[arg-type]
+        found.clock, found.sleep, found.engine.clock = clock, clock.sleep, clock
+        return found
 
-    monkeypatch.setattr(host.Hosting, "of", of)
+    monkeypatch.setattr(hosting.Hosting, "of", of)
 
 
 def hosted(world: World, network: Network, out: str) -> int:

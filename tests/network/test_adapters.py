@@ -98,7 +98,7 @@ def test_another_base_is_refused_where_it_is(world, tmp_path):
     other = Assistants(tmp_path, names=world.names)
     market = other.market
     tiny_language.save_model(other.base, seed=5)
-    from ipfl.network.host import Hosting
+    from ipfl.network.hosting import Hosting
 
     hosting = Hosting.of(market, LocalTransport({}), other.operator, lambda event: None, lambda text: None)
     offer = dict(hosting.engine.offer) | {"base": "0" * 64}

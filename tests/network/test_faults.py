@@ -16,7 +16,7 @@ from ipfl.experiment.loop import begin
 from ipfl.experiment.setup import set_up
 from ipfl.ledger import Ledger, verify
 from ipfl.ledger.receipts import read_receipts
-from ipfl.network import host
+from ipfl.network import hosting
 from ipfl.network import node as nodes
 from ipfl.network.billing import receipt_of
 from ipfl.network.own_disk import OwnDisk
@@ -238,7 +238,7 @@ def test_an_operator_that_dies_in_every_round_changes_nothing(world, monkeypatch
 
 def test_an_operator_that_dies_before_the_last_bills_are_told_tells_them_when_it_goes_on(world, monkeypatch):
     settled = []
-    original = host.Hosting.finished
+    original = hosting.Hosting.finished
 
     def finished(self):
         settled.append(self.engine.billed_until)
@@ -246,7 +246,7 @@ def test_an_operator_that_dies_before_the_last_bills_are_told_tells_them_when_it
             raise KilledError
         original(self)
 
-    monkeypatch.setattr(host.Hosting, "finished", finished)
+    monkeypatch.setattr(hosting.Hosting, "finished", finished)
     check(*play(world, Schedule(), monkeypatch))
     assert settled[0] == [ROUNDS - 2] * 4
     assert settled[1] == [ROUNDS - 2] * 4  # a new process knows again who is there, and what it lacks

@@ -255,7 +255,9 @@ def test_what_was_begun_otherwise_is_not_gone_on_with(world, tmp_path):
     with pytest.raises(CheckpointError, match="was begun with another market file"):
         world.resume(connected(world))
     other = World(tmp_path / "other", names=NAMES[:2])
-    with pytest.raises(CheckpointError, match="was begun with another market file"):
+    with pytest.raises(
+        CheckpointError, match="was begun with the members hospital-a, hospital-b, hospital-c"
+    ):
         other.resume(connected(other), out=world.folder / "run")
     changed(world, steps=2)
     assert len(world.resume(connected(world)).rounds) == 2

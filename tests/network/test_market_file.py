@@ -110,7 +110,7 @@ NETWORK = [
     ("start_wait_s = -1", "network.start_wait_s = -1: input should be greater than or equal to 0"),
     ("members_min = 1", "network.members_min = 1: input should be greater than or equal to 2"),
     ("settle_wait_s = -1", "network.settle_wait_s = -1: input should be greater than or equal to 0"),
-    ("members_min = 4", "network.members_min = 4, but there are 3 members"),
+    ("members_min = 4", "network.members_min = 4, but there are 3 members with keys"),
     ('host = 3', "network.host = 3: input should be a valid string"),
 ]  # fmt: skip
 

@@ -11,11 +11,12 @@ from ipfl.data.exams import SPLITS
 from ipfl.engines import Engine
 from ipfl.engines.exchange import Member, Registration, Transport
 from ipfl.engines.messages import REPLY, REQUEST, opened, sealed
-from ipfl.engines.remote import NEW_BID, NOT_ONLINE, NOT_REGISTERED, REASON_MAX, RemoteEngine
+from ipfl.engines.remote import NEW_BID, NOT_ONLINE, NOT_REGISTERED, Bills, RemoteEngine
+from ipfl.engines.replies import REASON_MAX
 from ipfl.errors import InvariantError, ReplyError
 from ipfl.experiment.setup import set_up
 from ipfl.ledger import operator_key
-from ipfl.network.host import Hosting
+from ipfl.network.hosting import Hosting
 from ipfl.types import EvaluateJob, EvaluateReply, MissingReply, TrainJob, TrainReply
 from network.markets import World, connected
 
@@ -164,9 +165,9 @@ WRONG = [
     (say(**{"from": "0" * 64}), "its reply is refused: it is in the name of 'a'"),
     (say(answers="0" * 64), "its reply is refused: it answers another request: it is late, or was sent again"),
     (say(answers=["x"]), "its reply is refused: it answers another request: it is late, or was sent again"),
-    (say(what="refusal", reason="no power"), "its reply is refused: it refuses: no power"),
-    (say(what="refusal", reason="two\nlines\x1b[2J"), "its reply is refused: it refuses: two?lines?[2J"),
-    (say(what="refusal", reason=None), "its reply is refused: it refuses: None"),
+    (say(what="refusal", reason="no power"), "it refuses: no power"),
+    (say(what="refusal", reason="two\nlines\x1b[2J"), "it refuses: two?lines?[2J"),
+    (say(what="refusal", reason=None), "it refuses: None"),
     (lacking("params"), "its model is missing, expected 6 of type float32"),
     (lacking("buffers"), "its buffers is missing, expected 2 of type float32"),
     (send(params=THETA[:5]), "its model has 5 numbers of type float32, expected 6 of type float32"),
@@ -423,7 +424,7 @@ def test_bills_are_sent_until_they_are_acknowledged():
 
     def bills(index, after):
         told.append((index, after))
-        return [{"round_index": number} for number in range(after + 1, 3)]
+        return Bills([{"round_index": number} for number in range(after + 1, 3)])
 
     (a, *_), _, engine, _ = market(bills=bills)
     assert a.asked[0].content["bills"] == []  # whoever has not registered has none
@@ -435,6 +436,24 @@ def test_bills_are_sent_until_they_are_acknowledged():
     assert [bill["round_index"] for bill in a.asked[-1].content["bills"]] == [2]
     assert a.asked[-1].content["finished"] is True
     assert engine.billed_until == [1, -1, -1]
+
+
+def test_bills_that_do_not_fit_come_later_and_nobody_is_told_the_end_before():
+    def bills(index, after):
+        left = [{"round_index": number} for number in range(after + 1, 3)]
+        return Bills(left[:1], more=len(left) > 1)
+
+    (a, *_), _, engine, _ = market(bills=bills)
+    engine.run(jobs(engine))
+    for number, finished in ((1, False), (2, True)):
+        a.billed_until = number - 1
+        engine.run(jobs(engine, number))  # acknowledges the bill before
+        engine.settle(finished=True)
+        assert [bill["round_index"] for bill in a.asked[-1].content["bills"]] == [number]
+        assert a.asked[-1].content["finished"] is finished
+    asked = len(a.asked)
+    engine.settle(finished=True)
+    assert len(a.asked) == asked
 
 
 @pytest.mark.parametrize("billed", [-2, True, 1.0, "3", None, [2]])

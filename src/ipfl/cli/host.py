@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipfl.cli.main import INTERRUPTED
-from ipfl.errors import CheckpointError, ConfigError, IpflError
+from ipfl.errors import ConfigError, IpflError
 
 if TYPE_CHECKING:
     from ipfl.experiment.events import Event
     from ipfl.ledger import OperatorKey
     from ipfl.network.market_file import Market
-    from ipfl.run_folder import Run
 
 PAGE_PORT = 8321
 PAGE_ENDS_S = 5.0
@@ -41,6 +40,11 @@ RUN_NOTE = "run.txt"
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Go on with a market that was interrupted.",
+)
+@click.option(
+    "--new-keys",
+    is_flag=True,
+    help="With --resume: members may have other keys than before; the ledger is told of each.",
 )
 @click.option("--force", is_flag=True, help="Replace the run folder that --out names.")
 @click.option(
@@ -63,6 +67,7 @@ def host(
     market_file: Path,
     out: Path | None,
     resume_from: Path | None,
+    new_keys: bool,
     force: bool,
     page_port: int,
     expose_control: bool,
@@ -77,22 +82,28 @@ def host(
     \b
     ipfl host market.toml --out runs/market
     ipfl host market.toml --resume runs/market
+    ipfl host market.toml --resume runs/market --new-keys    (a lost key replaced, a kept place taken)
     """
     from ipfl.cli.watch import watching
     from ipfl.network.key_files import quoted
     from ipfl.network.market_file import read_market
+    from ipfl.network.member_keys import market_begun
     from ipfl.network.programs import program
     from ipfl.run_folder import load_run, write_text
     from ipfl.upkeep.folder import check_vacant
 
     if resume_from is not None and (out is not None or force):
         raise click.UsageError("--resume goes on in its own folder: it takes neither --out nor --force")
+    if new_keys and resume_from is None:
+        raise click.UsageError("--new-keys is for a market that is gone on with: give --resume DIR too")
     market = read_market(market_file)
     if out is not None:
         check_vacant(out, force)
-    if resume_from is not None and _begun(market, resume_from).finished:
-        _show_end(load_run(resume_from), quiet, as_json)
-        return
+    if resume_from is not None:
+        started, _ = market_begun(market, resume_from, new_keys=new_keys)
+        if started.finished:
+            _show_end(load_run(resume_from), quiet, as_json)
+            return
     program("flower-superlink")
     key = _operator_key(market)
     _check_certificate(market, quiet or as_json)
@@ -121,7 +132,9 @@ def host(
             show(Preparing(f"starting the market at {market.network.host}:{market.network.port}"))
             link.start(market.public_keys)
             if resume_from is not None:
-                result = resume_market(market, link, key, resume_from, watch=watch, log=log)
+                result = resume_market(
+                    market, link, key, resume_from, new_keys=new_keys, watch=watch, log=log
+                )
             else:
                 result = host_market(market, link, key, out=out, force=force, watch=watch, log=log)
     except KeyboardInterrupt:
@@ -190,22 +203,6 @@ def _show_end(result: Any, quiet: bool, as_json: bool) -> None:
             ("Money", f"ledger.db; check it: ipfl verify {result.path}"),
         ):
             console.print(f"{name:<11} {what}", highlight=False, soft_wrap=True)
-
-
-def _begun(market: "Market", folder: Path) -> "Run":
-    """The run to go on with, refused before a program is started where it is none of this market's."""
-    from ipfl.experiment.loop import HOSTED, begun
-
-    started = begun(folder)
-    if HOSTED not in started.environment:
-        raise CheckpointError(
-            f"{folder} is no market over a network: go on with it by `ipfl run --resume {folder}`"
-        )
-    if started.environment[HOSTED] != market.identity:
-        raise CheckpointError(
-            f"{folder} was begun with another market file (other rules, examples or members): restore it as it was"
-        )
-    return started
 
 
 def _operator_key(market: "Market") -> "OperatorKey":

@@ -7,38 +7,35 @@ it has not acknowledged; the reply carries its model and its bid. Whoever does n
 answers with anything but what it should, is left out of the round; the reason says why.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int
 
 from ipfl.engines.base import Progress
-from ipfl.engines.exchange import Member, Registration, Transport, shown
-from ipfl.engines.messages import (
-    REPLY,
-    REQUEST,
-    Message,
-    Sign,
-    array_digest,
-    opened,
-    request_digest,
-    sealed,
-)
+from ipfl.engines.exchange import Member, Registration, Transport
+from ipfl.engines.messages import REQUEST, Message, Sign, array_digest, request_digest, sealed
+from ipfl.engines.replies import Asked, RefusalError, evaluation, in_plain_letters, own_reply, trained
+from ipfl.engines.requests import Request, evaluate_request, train_request
 from ipfl.errors import ReplyError, check
-from ipfl.types import EvaluateJob, EvaluateReply, Job, MissingReply, Reply, TrainJob, TrainReply
+from ipfl.types import EvaluateJob, EvaluateReply, Job, MissingReply, Reply, TrainJob
 
-Bills = Callable[[int, int], list[dict[str, Any]]]
-"""Called with a participant and the last round whose bill it has: the bills since."""
-TEXT_ROOM = 16 << 20
-"""Bytes that a reply may have beside its vectors."""
+
+class Bills(NamedTuple):
+    """What a message has room for of the bills that a participant has not acknowledged, oldest first."""
+
+    told: list[dict[str, Any]]
+    more: bool = False
+
+
+TellBills = Callable[[int, int], Bills]
+"""Called with a participant and the last round whose bill it has."""
 NOT_REGISTERED = "it has not registered with a bid yet"
 NOT_ONLINE = "it is not connected"
 NEW_BID = "it changed its bid, which counts from the next round"
-REASON_MAX = 300
 
 
 @dataclass
@@ -46,6 +43,7 @@ class _Known:
     """What the operator knows of a participant in this process; all of it is learnt again after a crash."""
 
     registration: Registration | None = None
+    earlier: Registration | None = None  # what it had registered with before the operator was interrupted
     billed_until: int = -1
     holds: str | None = None  # the digest of the model and buffers that it last replied
     judged: tuple[str, EvaluateReply] | None = None  # by the digest of the model, judged in the same exchange
@@ -80,7 +78,7 @@ class RemoteEngine:
     deadline_s: float
     splits: tuple[str, ...] = ("test",)
     judged: Callable[[int], bool] = lambda round_index: True
-    bills: Bills = lambda index, after: []
+    bills: TellBills = lambda index, after: Bills([])
     quote: Callable[[int, Registration], dict[str, Any] | None] = lambda index, registration: None
     log: Callable[[str], None] = lambda text: None
     clock: Callable[[], float] = time.time
@@ -97,16 +95,24 @@ class RemoteEngine:
 
     @property
     def num_examples(self) -> Int[np.ndarray, "m"]:
-        """As they were registered; 1 for those who have not."""
-        counts = [
-            1 if known.registration is None else known.registration.num_examples for known in self._known
-        ]
+        """As they were registered; 1 for those who never have."""
+        counts = [1 if found is None else found.num_examples for found in self.last_registrations]
         return np.array(counts, dtype=np.int64)
 
     @property
     def registrations(self) -> list[Registration | None]:
         """What everybody registered with."""
         return [known.registration for known in self._known]
+
+    @property
+    def last_registrations(self) -> list[Registration | None]:
+        """What everybody registered with last, in this process or before the operator was interrupted."""
+        return [known.registration or known.earlier for known in self._known]
+
+    def remember(self, earlier: Mapping[int, Registration]) -> None:
+        """Take in what some had registered with before; they are asked again before they take part."""
+        for index, registration in earlier.items():
+            self._known[index].earlier = registration
 
     @property
     def known_bids(self) -> list[Registration | None]:
@@ -137,7 +143,7 @@ class RemoteEngine:
             try:
                 self._take_registration(index, reply)
             except ReplyError as error:
-                reasons[index] = _plain(error)
+                reasons[index] = in_plain_letters(error)
         self._tell(reasons)
 
     def run(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Reply]:
@@ -161,7 +167,7 @@ class RemoteEngine:
                     try:
                         known[index] = self._reply(job, replies[index])
                     except ReplyError as error:
-                        reasons[index] = _plain(error)
+                        reasons[index] = in_plain_letters(error)
                 if index in reasons:
                     known[index] = MissingReply(index, reasons[index])
                     if isinstance(job, TrainJob):  # it may have trained all the same, and hold another model
@@ -172,13 +178,13 @@ class RemoteEngine:
         return [known[job.participant] for job in jobs]
 
     def settle(self, finished: bool) -> None:
-        """Bring everybody the bills that it has not acknowledged; `finished`: there are no more rounds.
+        """Bring everybody bills that it has not acknowledged; `finished`: there are no more rounds.
 
-        Whoever has been told that it is finished is not told again.
+        Whoever has been told that it is finished is not told again; nobody is while it has bills to come.
         """
         online = self.transport.online()
         asked = {
-            index: {"what": "settle", "finished": finished}
+            index: {"what": "settle", "finished": finished and not self._told(index).more}
             for index, member in enumerate(self.members)
             if self._known[index].registration is not None
             and not self._known[index].settled
@@ -187,7 +193,8 @@ class RemoteEngine:
         if asked:
             replies, reasons = self._exchange(asked, {index: {} for index in asked}, None)
             for index, reply in replies.items():
-                self._known[index].settled = finished and reply.content.get("what") == "settled"
+                done = asked[index]["finished"] is True and reply.content.get("what") == "settled"
+                self._known[index].settled = done
             self._tell(reasons)
 
     def _begin(self, round_index: int) -> None:
@@ -213,34 +220,11 @@ class RemoteEngine:
                 return reply
         return None
 
-    def _request(self, job: Job) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What a job is in a message."""
+    def _request(self, job: Job) -> Request:
         if isinstance(job, EvaluateJob):
-            models = list(zip(job.params, job.buffers, strict=True))
-            arrays = {f"params/{place}": params for place, (params, _) in enumerate(models)}
-            arrays |= {f"buffers/{place}": buffers for place, (_, buffers) in enumerate(models)}
-            what = {"what": "evaluate", "models": len(models), "splits": list(job.splits), "alone": job.alone}
-            return what | {"round_index": self._round_index}, arrays
-        start = array_digest(job.params, job.buffers)
-        arrays = {}
-        if start != self._known[job.participant].holds:
-            arrays |= {"params": job.params, "buffers": job.buffers}
-        arrays |= {
-            name: vector
-            for name, vector in (("centre", job.centre), ("direction", job.direction))
-            if vector is not None
-        }
-        return {
-            "what": "train",
-            "round_index": job.round_index,
-            "part": self._part,
-            "start": start,
-            "pull": job.pull,
-            "align": job.align,
-            "steps": job.steps,
-            "published": job.published,
-            "judge": list(self.splits) if self.judged(job.round_index) else [],
-        }, arrays
+            return evaluate_request(job, self._round_index)
+        splits = self.splits if self.judged(job.round_index) else ()
+        return train_request(job, self._part, self._known[job.participant].holds, splits)
 
     def _exchange(
         self,
@@ -264,7 +248,7 @@ class RemoteEngine:
                 "participants": len(self.members),
                 "sent_at": self.clock(),
                 "deadline_s": self.deadline_s,
-                "bills": self.bills(index, known.billed_until) if known.registration else [],
+                "bills": self._told(index).told if known.registration else [],
             }
             message = sealed(REQUEST, common | dict(content), arrays[index], self.sign)
             messages[member.fingerprint], digests[index] = message, request_digest(message)
@@ -284,22 +268,19 @@ class RemoteEngine:
                     continue
                 try:
                     found[index] = self._opened(index, replies[fingerprint], digests[index])
+                except RefusalError as error:
+                    reasons[index] = in_plain_letters(error)
                 except ReplyError as error:
-                    reasons[index] = f"its reply is refused: {_plain(error)}"
+                    reasons[index] = f"its reply is refused: {in_plain_letters(error)}"
         return found, reasons
 
     def _opened(self, index: int, content: bytes, asked: str) -> Message:
         """A reply, once it is known to be this participant's, to this request."""
-        member, known = self.members[index], self._known[index]
-        size_max = 4 * (self.theta_0.nbytes + self.buffers_0.nbytes) + TEXT_ROOM
-        reply = opened(REPLY, content, member.verify, size_max)
+        known = self._known[index]
+        reply = own_reply(
+            content, Asked(self.members[index], self.market, asked), self.theta_0, self.buffers_0
+        )
         told = reply.content
-        if told.get("from") != member.fingerprint or told.get("participant_id") != member.participant_id:
-            raise ReplyError(f"it is in the name of {shown(told.get('participant_id'))}")
-        if told.get("market") != self.market:
-            raise ReplyError("it belongs to another market")
-        if told.get("answers") != asked:
-            raise ReplyError("it answers another request: it is late, or was sent again")
         if type(billed := told.get("billed_until")) is int and billed >= -1:
             known.billed_until = billed
         if told.get("what") == "refusal":
@@ -307,8 +288,11 @@ class RemoteEngine:
                 known.holds = None
             if told.get("lacks") == "terms":
                 known.registration = None
-            raise ReplyError(f"it refuses: {told.get('reason')}")
+            raise RefusalError(f"it refuses: {told.get('reason')}")
         return reply
+
+    def _told(self, index: int) -> Bills:
+        return self.bills(index, self._known[index].billed_until)
 
     def _take_registration(self, index: int, reply: Message) -> None:
         if reply.content.get("what") != "registration":
@@ -328,56 +312,20 @@ class RemoteEngine:
         """The reply to a job, from a message."""
         index, known = job.participant, self._known[job.participant]
         if isinstance(job, EvaluateJob):
-            return self._evaluation(reply, index, len(job.params) + job.alone, job.splits)
+            return evaluation(reply, index, len(job.params) + job.alone, job.splits)
         registration = Registration.of(reply.content.get("registration"))
         if registration != known.registration:
             known.registration = registration
             raise ReplyError(NEW_BID)
-        params, buffers = reply.arrays.get("params"), reply.arrays.get("buffers")
-        wanted = ((params, self.theta_0, "model"), (buffers, self.buffers_0, "buffers"))
-        for array, like, what in wanted:
-            if array is None or array.dtype != np.float32 or array.shape != like.shape:
-                has = "is missing" if array is None else f"has {array.size} numbers of type {array.dtype}"
-                raise ReplyError(f"its {what} {has}, expected {like.size} of type float32")
-        assert params is not None
-        assert buffers is not None
-        loss = reply.content.get("loss")
-        if loss is not None and not (type(loss) is float and math.isfinite(loss)):
-            raise ReplyError(
-                f"its loss is {shown(loss)}, expected a finite number with a decimal point, or none"
-            )
-        known.holds = array_digest(params, buffers)
+        answer = trained(reply, index, self.theta_0, self.buffers_0)
+        known.holds = array_digest(answer.params, answer.buffers)
         known.judged = None
         if self.judged(job.round_index):
-            known.judged = (known.holds, self._evaluation(reply, index, 2, self.splits))
+            known.judged = (known.holds, evaluation(reply, index, 2, self.splits))
         self._answered.add(index)
-        return TrainReply(index, params, buffers, math.nan if loss is None else loss)
-
-    @staticmethod
-    def _evaluation(reply: Message, index: int, models: int, splits: Sequence[str]) -> EvaluateReply:
-        found: dict[str, np.ndarray | None] = {}
-        for name in ("loss", "accuracy", "choice", "loss_error"):
-            array = reply.arrays.get(f"judged/{name}")
-            if array is None and name in ("choice", "loss_error"):
-                found[name] = None
-            elif array is None or array.dtype != np.float64 or array.shape != (models, len(splits)):
-                raise ReplyError(f"{name} of its models is not {models} by {len(splits)} numbers")
-            else:
-                found[name] = array
-        loss, accuracy = found["loss"], found["accuracy"]
-        assert loss is not None
-        assert accuracy is not None
-        if np.any((accuracy < 0) | (accuracy > 1)):
-            raise ReplyError("an accuracy of its models is not between 0 and 1")
-        return EvaluateReply(index, loss, accuracy, found["choice"], found["loss_error"])
+        return answer
 
     def _tell(self, reasons: Mapping[int, str]) -> None:
         for index, reason in reasons.items():
             if reason != NOT_ONLINE:
                 self.log(f"{self.members[index].participant_id}: {reason}")
-
-
-def _plain(error: ReplyError) -> str:
-    """A sentence with a stranger's words in it, so that nothing in them moves a cursor or begins a line of its own."""
-    text = str(error)[:REASON_MAX]
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -52,7 +52,9 @@ def run(
 
 def begin(setup: Setup, key: OperatorKey, out: str | Path | None, watch: Watcher | None) -> Run:
     """Make the run folder of a run that is set up, open its ledger, and run its rounds."""
-    there = members_at_start(setup.ids, setup.config.membership)
+    there = [
+        name for name in members_at_start(setup.ids, setup.config.membership) if name not in setup.places_kept
+    ]
     folder = Path(out) if out is not None else run_files.next_free_folder(Path("runs"), setup.config.task)
     with run_files.held(folder):
         first = opening(setup.digest, there, about(setup.config) | setup.place.about)

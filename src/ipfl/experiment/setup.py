@@ -47,7 +47,11 @@ class Oversight(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """A run ready to start. `config` is resolved: explicit participants, explicit rules."""
+    """A run ready to start.
+
+    `config` is resolved: explicit participants, explicit rules. `places_kept` are the names of those who are not yet
+    anybody: their accounts open when somebody takes the place.
+    """
 
     config: Config
     place: Workplace
@@ -57,6 +61,7 @@ class Setup:
     environment: dict[str, Any]
     alone_key: str | None
     watch_over: "Oversight | None" = None
+    places_kept: frozenset[str] = frozenset()
 
     @property
     def task(self) -> Task | InstructionTask | Elsewhere:

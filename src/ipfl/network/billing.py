@@ -26,6 +26,8 @@ from ipfl.upkeep.books import add_up
 
 RECEIPT_FIELDS = tuple(Receipt.__annotations__)
 ANOTHER = "another"
+ROOM = 4 << 20
+"""Letters of bills that one message takes; a message has room for four times as many bytes of text."""
 
 
 def bills_of(ledger: Ledger, key: OperatorKey, run: str, after: int) -> dict[str, list[dict[str, Any]]]:
@@ -69,6 +71,18 @@ def bills_of(ledger: Ledger, key: OperatorKey, run: str, after: int) -> dict[str
             )
         trades = []
     return bills
+
+
+def that_fit(bills: Sequence[Mapping[str, Any]], room: int = ROOM) -> list[dict[str, Any]]:
+    """The oldest bills that one message has room for, at least one; those who have been away for long are owed more."""
+    told: list[dict[str, Any]] = []
+    used = 0
+    for bill in bills:
+        used += len(json.dumps(bill, ensure_ascii=False))
+        if told and used > room:
+            break
+        told.append(dict(bill))
+    return told
 
 
 def _unpaid(trade: Any) -> list[tuple[str, int]]:

@@ -1,7 +1,8 @@
 """The operator's market (market.toml): an ordinary configuration, who may take part, and how they are reached."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,14 +11,16 @@ from pydantic import Field, model_validator
 from ipfl.config import PARTICIPANT_ID_PATTERN, Config, Table, read_toml
 from ipfl.data.one_participant import Schema
 from ipfl.engines.exchange import Member
-from ipfl.errors import ConfigError
+from ipfl.errors import CheckpointError, ConfigError
 from ipfl.market.rules import resolve_rule
 from ipfl.methods.base import DEFAULT_RULE
 from ipfl.network.key_files import is_public_line
 from ipfl.network.keys import read_public_key
 from ipfl.network.terms import checked
+from ipfl.upkeep.membership import some
 
 OWN_TABLES = ("network", "examples", "members")
+LATER = "later"
 NOT_HERE = {
     "participants": "participants bid for themselves, and [[members]] says who may",
     "data": "the data stays with the participants, and [examples] says what it looks like",
@@ -80,7 +83,10 @@ class ExamplesTable(Table):
 
 
 class MemberRow(Table):
-    """Who may take part: a name, and the public key, as text or as the path of a .pub file."""
+    """Who may take part: a name, and the public key, as text or as the path of a .pub file.
+
+    With "later" for a key it is a place that is kept for somebody: nobody can take it until a key is given.
+    """
 
     id: Annotated[str, Field(pattern=PARTICIPANT_ID_PATTERN)]
     key: str
@@ -94,23 +100,50 @@ class _Own(Table):
 
 @dataclass(frozen=True, eq=False)
 class Market:
-    """A market file, read: `public_keys` are the members' keys as OpenSSH lines, by name."""
+    """A market file, read.
+
+    Attributes:
+      members: in the order of the file; the fingerprint of one without a key is empty.
+      public_keys: OpenSSH's line of each key, by the member's name.
+      first_keys: the fingerprints that the market began with, by name; they are part of what it is.
+      keys: the folder of the operator's keys and certificates.
+    """
 
     config: Config
     network: NetworkTable
     schema: Schema
     members: tuple[Member, ...]
     public_keys: dict[str, str]
+    first_keys: dict[str, str]
     keys: Path
 
     @property
     def identity(self) -> str:
-        """What messages name the market by: its configuration, its examples and its members' keys."""
+        """What messages name the market by: its configuration, its examples and the keys that it began with."""
         digest = hashlib.sha256(self.config.to_toml().encode())
         digest.update(repr(self.schema).encode())
-        for member in self.members:
-            digest.update(f"{member.participant_id} {member.fingerprint}\n".encode())
+        for name, fingerprint in self.first_keys.items():
+            digest.update(f"{name} {fingerprint}\n".encode())
         return digest.hexdigest()
+
+    @property
+    def keyed(self) -> list[Member]:
+        """The members that have a key, and so can come."""
+        return [member for member in self.members if member.fingerprint]
+
+    def begun_with(self, first_keys: Mapping[str, str]) -> "Market":
+        """The market that an earlier version of this file began, with other keys for some members.
+
+        Raises:
+          CheckpointError: it had other members.
+        """
+        names = [member.participant_id for member in self.members]
+        if list(first_keys) != names:
+            raise CheckpointError(
+                f"the market was begun with the members {some(list(first_keys))}, and its file now has {some(names)}: "
+                "restore them; keys may be given, names may not"
+            )
+        return replace(self, first_keys=dict(first_keys))
 
 
 def read_market(path: Path) -> Market:
@@ -129,26 +162,40 @@ def read_market(path: Path) -> Market:
     members: list[Member] = []
     texts: dict[str, str] = {}
     for row in own.members:
+        if row.key == LATER:
+            members.append(Member(row.id, "", _nobody))
+            continue
         key = row.key if is_public_line(row.key) else path.absolute().parent / row.key
         public = read_public_key(key, f"{path}, member {row.id}")
-        for other in members:
-            if row.id == other.participant_id or public.fingerprint == other.fingerprint:
-                what = "name" if row.id == other.participant_id else "key"
-                raise ConfigError(
-                    f"{path}: members {other.participant_id} and {row.id} have the same {what}: "
-                    "each needs one of its own"
-                )
         members.append(Member(row.id, public.fingerprint, public.verify))
         texts[row.id] = public.text
-    if own.network.members_min > len(members):
+    _check_differ(members, str(path))
+    if own.network.members_min > len(texts):
         raise ConfigError(
-            f"{path}: network.members_min = {own.network.members_min}, but there are {len(members)} members"
+            f"{path}: network.members_min = {own.network.members_min}, but there are {len(texts)} members with keys"
         )
     examples = own.examples
     schema = Schema(examples.class_names, examples.label, examples.columns, examples.shape)
-    return Market(
-        config, own.network, schema, tuple(members), texts, path.absolute().parent / own.network.keys
-    )
+    first_keys = {member.participant_id: member.fingerprint for member in members}
+    keys = path.absolute().parent / own.network.keys
+    return Market(config, own.network, schema, tuple(members), texts, first_keys, keys)
+
+
+def _nobody(signature: bytes, text: bytes) -> bool:
+    """What a place without a key has signed."""
+    return False
+
+
+def _check_differ(members: Sequence[Member], where: str) -> None:
+    for place, member in enumerate(members):
+        for other in members[:place]:
+            same_name = member.participant_id == other.participant_id
+            if same_name or (member.fingerprint and member.fingerprint == other.fingerprint):
+                what = "name" if same_name else "key"
+                raise ConfigError(
+                    f"{where}: members {other.participant_id} and {member.participant_id} have the same {what}: "
+                    "each needs one of its own"
+                )
 
 
 def _hosted_task(tables: dict[str, Any]) -> dict[str, Any]:

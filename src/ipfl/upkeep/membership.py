@@ -14,7 +14,7 @@ from ipfl.config import MembershipEvent
 from ipfl.errors import ConfigError
 from ipfl.ledger import Draft, Ledger, membership
 
-CONFIGURATION, COMMAND, WITHDRAWAL = "configuration", "command", "withdrawal"
+CONFIGURATION, COMMAND, WITHDRAWAL, NEW_KEY = "configuration", "command", "withdrawal", "new key"
 
 
 def members_at_start(ids: Sequence[str], events: Sequence[MembershipEvent]) -> list[str]:
@@ -80,8 +80,9 @@ class Members:
         gone = [name for name in names if self.open.get(name, False)]
         return [self.change("leave", name, self.round_index + 1, WITHDRAWAL) for name in gone]
 
-    def change(self, event: str, name: str, round_index: int, by: str) -> Draft:
-        """The entry by which somebody joins or leaves before a round."""
+    def change(self, event: str, name: str, round_index: int, by: str, key: str | None = None) -> Draft:
+        """The entry by which somebody joins or leaves before a round; `key` is what it is known by from then on."""
         self.open[name] = event == "join"
         self.times[name] = self.times.get(name, 0) + 1
-        return membership(event, round_index, name, self.times[name], {"by": by})
+        terms = {"by": by} if key is None else {"by": by, "key": key}
+        return membership(event, round_index, name, self.times[name], terms)
