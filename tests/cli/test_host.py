@@ -19,6 +19,7 @@ from ipfl.engines.messages import REPLY, opened, sealed
 from ipfl.errors import ConfigError
 from ipfl.ledger import operator_key
 from ipfl.network.certificates import make_authority, make_server_certificate, renew
+from ipfl.network.keys import make_participant_key
 from network.markets import NAMES
 
 HOST = ("host", "market.toml", "--out", "run", "--page-port", "0")
@@ -415,6 +416,37 @@ def test_a_market_goes_on_in_its_own_folder(ipfl_command, world, more):
     assert done.err.endswith(
         "Error: --resume goes on in its own folder: it takes neither --out nor --force\n"
     )
+
+
+def test_new_keys_are_for_a_market_that_is_gone_on_with(ipfl_command, world):
+    done = ipfl_command("host", "market.toml", "--new-keys")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith(
+        "Error: --new-keys is for a market that is gone on with: give --resume DIR too\n"
+    )
+
+
+def test_a_lost_key_is_replaced(ipfl_command, world, there):
+    interrupt_at(there, 1)
+    assert ipfl_command(*HOST, "--quiet").code == 130
+    old, new = world.fingerprint(NAMES[0]), make_participant_key(world.folder / "keys" / "new")
+    change(world.folder / "market.toml", f"keys/{NAMES[0]}.pub", "keys/new.pub")
+    there.answers[new.fingerprint] = world.node(NAMES[0], key="new").answer
+    del there.answers[old]
+    again = ("host", "market.toml", "--resume", "run", "--page-port", "0")
+    done = ipfl_command(*again)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"error: the market file gives {NAMES[0]} the key {new.fingerprint[:16]}..., and the ledger has "
+        f"{old[:16]}...: restore it, or give --new-keys to enter it into the ledger\n"
+    )
+    assert ipfl_command(*again, "--new-keys", "--quiet").code == 0
+    assert there.hosts[-1].public_keys[NAMES[0]] == new.public_text
+    listed = json.loads(ipfl_command("members", "run", "--json").out)
+    assert [event["event"] for event in listed[0]["history"]] == ["join", "leave", "join"]
+    assert [event.get("key") for event in listed[0]["history"]] == [None, None, new.fingerprint]
+    assert f"join 1 (key {new.fingerprint[:16]}...)" in ipfl_command("members", "run").out
+    assert ipfl_command("verify", "run").code == 0
 
 
 def test_going_on_with_what_is_no_market(refused, world):

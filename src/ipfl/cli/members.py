@@ -57,7 +57,9 @@ def _render(found: "list[Membership]") -> None:
     )
     for member in found[: layout.ROWS_SHOWN]:
         state = ("open", "green") if member.open else ("closed" if member.history else "not yet open", "dim")
-        events = [f"{entry.kind} {entry.round_index}" for entry in member.history]
+        events = [
+            f"{entry.kind} {entry.round_index}{_with_key(entry.terms.get('key'))}" for entry in member.history
+        ]
         events += [f"({event} {round_index})" for round_index, event in member.planned]
         balance = layout.amount(member.balance / UNITS, 6)
         shown.add_row(Text(member.participant_id), Text(*state), balance, Text(", ".join(events)))
@@ -66,13 +68,22 @@ def _render(found: "list[Membership]") -> None:
     layout.show(Console(), "Members", note, shown)
 
 
+def _with_key(key: str | None) -> str:
+    return "" if key is None else f" (key {key[:16]}...)"
+
+
 def _record(member: "Membership") -> dict[str, Any]:
     return {
         "participant_id": member.participant_id,
         "open": member.open,
         "balance": member.balance,
         "history": [
-            {"event": entry.kind, "round_index": entry.round_index, "by": entry.terms.get("by", "start")}
+            {
+                "event": entry.kind,
+                "round_index": entry.round_index,
+                "by": entry.terms.get("by", "start"),
+                **({"key": entry.terms["key"]} if "key" in entry.terms else {}),
+            }
             for entry in member.history
         ],
         "planned": [{"event": event, "round_index": round_index} for round_index, event in member.planned],

@@ -23,11 +23,13 @@ from ipfl.errors import ConfigError, KeyFileError, NetworkError
 from ipfl.network import programs
 from ipfl.network.addresses import is_loopback
 from ipfl.network.keys import fingerprint_of_der
+from ipfl.run_folder import write_json
 
 STARTING_S = 120
 """So long a SuperLink and its relay may take to start: seconds on an idle machine, many more on a busy one."""
 APP_ENDING_S = 30
 """So long Flower may take to stop the app before the SuperLink is ended all the same."""
+REGISTERED, DATABASE = "registered.json", "state.db"
 _APP = """
 [build-system]
 requires = ["hatchling"]
@@ -81,7 +83,7 @@ class SuperLink:
         self._run = ""
 
     def start(self, keys: Mapping[str, tuple[str, str]]) -> None:
-        """Start it for the first time, and register the keys that are not yet.
+        """Start it for the first time; it lets in these keys and no others.
 
         Args:
           keys: the name of each participant and OpenSSH's line of its public key, by the key's fingerprint.
@@ -93,6 +95,7 @@ class SuperLink:
         self._folder.chmod(0o700)
         self._log_read = self._log.stat().st_size if self._log.exists() else 0
         self._write_settings()
+        self._forget_others(set(keys))
         self._launch()
         self._register(keys)
 
@@ -177,7 +180,7 @@ class SuperLink:
     def _command(self) -> list[str]:
         command = ["flower-superlink", "--host", self._host, "--port", str(self._port)]
         command += ["--enable-supernode-auth", "--disable-runtime-dependency-installation"]
-        command += ["--database", str(self._folder / "state.db")]
+        command += ["--database", str(self._folder / DATABASE)]
         command += ["--ssl-ca-certfile", str(self._keys / "ca.crt")]
         command += ["--ssl-certfile", str(self._keys / "server.crt")]
         command += ["--ssl-keyfile", str(self._keys / "server.key")]
@@ -196,22 +199,39 @@ class SuperLink:
         finally:
             connection.close()
 
+    def _forget_others(self, keys: set[str]) -> None:
+        """Begin with an empty database where it knows keys of before; those who stay are let in anew."""
+        if self._registered().keys() - keys:
+            for name in (REGISTERED, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
+                (self._folder / name).unlink(missing_ok=True)
+
     def _register(self, keys: Mapping[str, tuple[str, str]]) -> None:
-        known_file, known = self._folder / "registered.json", set()
-        if known_file.is_file():
-            with suppress(ValueError):
-                known = set(json.loads(known_file.read_text()))
+        known = self._registered()
         for fingerprint, (name, text) in keys.items():
-            if fingerprint in known:
+            if known.get(fingerprint):
                 continue
             public = self._folder / "registering.pub"
             public.write_text(text.strip() + "\n")
+            self._note(
+                known | {fingerprint: False}
+            )  # killed in between, no key is let in that is not known of
             command = ["flwr", "supernode", "register", str(public), "market", f"--name={name}"]
             status, said = programs.ask(command, self._folder, STARTING_S)
             if status != 0 and "already in use" not in said:
                 raise NetworkError(f"Flower did not register the key of {name}: {_last_line(said)}")
-            known.add(fingerprint)
-            known_file.write_text(json.dumps(sorted(known)))
+            known[fingerprint] = True
+            self._note(known)
+
+    def _registered(self) -> dict[str, bool]:
+        """Fingerprints of the keys that its database may know, and whether it does for certain."""
+        path = self._folder / REGISTERED
+        if path.is_file():
+            with suppress(ValueError, TypeError):
+                return dict(json.loads(path.read_text()))
+        return {}
+
+    def _note(self, registered: Mapping[str, bool]) -> None:
+        write_json(self._folder / REGISTERED, registered)
 
 
 def turned_away(said: str) -> list[str]:
