@@ -5,14 +5,18 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ipfl.config import PrivacyConfig
+from ipfl.engines.messages import REQUEST, opened, sealed
+from ipfl.learning.private import epsilon_spent
 from ipfl.ledger import operator_key, reversal
 from ipfl.ledger.prices import computed_again, matrix_bytes, matrix_of
 from ipfl.ledger.receipts import Receipt
 from ipfl.market.rules import RULES, resolve_rule
-from ipfl.network.billing import ANOTHER, Agreed, bills_of, curve_of, problems, receipt_of
+from ipfl.network.bill_check import Agreed, problems
+from ipfl.network.billing import ANOTHER, ROOM, bills_of, curve_of, receipt_of, that_fit
 from ledger.rounds import LAM, RUN, booking, name, new_ledger, record
 from tried import settings, tried
 
@@ -349,3 +353,59 @@ def test_what_is_no_bill_is_found(key, bill):
 def test_curves_are_read_from_text_and_none_is_the_square_root():
     assert curve_of(None) is None
     assert curve_of("power:0.35") is not None
+
+
+@given(st.lists(st.integers(1, 400), max_size=12), st.integers(1, 900))
+@settings(deadline=None, derandomize=True)
+def test_bills_that_fit_are_the_oldest_and_always_one(lengths, room):
+    bills = [{"round_index": number, "lines": ["x" * length]} for number, length in enumerate(lengths)]
+    told = that_fit(bills, room)
+    assert told == bills[: len(told)]
+    assert len(told) >= min(1, len(bills))
+    sizes = [len(json.dumps(bill)) for bill in bills]
+    assert sum(sizes[: len(told)]) <= max(room, *sizes[:1], 0)
+    if len(told) < len(bills):
+        assert sum(sizes[: len(told) + 1]) > room
+
+
+def test_a_message_has_room_for_all_bills_that_fit(tmp_path, key):
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        ledger.post(*booking(record(0)))
+        (bill,) = bills_of(ledger, key, RUN, -1)[name(0)]
+    many = [bill] * (2 * ROOM // len(json.dumps(bill)))
+    told = that_fit(many)
+    assert 0 < len(told) < len(many)
+    message = sealed(REQUEST, {"bills": told}, {}, key.sign)
+    assert opened(REQUEST, message, lambda *_: True, 1 << 30).content["bills"] == told
+
+
+PRIVATE = {"steps": 40, "sampling_rate": 0.5, "epsilon": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, None),
+        ({"steps": 39}, "it counts 39 private steps, taken were 40"),
+        ({"epsilon": 0.1}, "epsilon is 0.1 on it and "),
+        (None, "it does not say what private training has cost"),
+    ],
+)
+def test_what_private_training_has_cost_is_counted_again(tmp_path, key, changes, sentence):
+    each = record(0)
+    privacy = PrivacyConfig(noise_multiplier=1.5)
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        ledger.post(*booking(each))
+        (bill,) = bills_of(ledger, key, RUN, -1)[name(0)]
+    mine = replace(agreed(each, 0, "truthful", key), privacy=privacy, private_steps=40, sampling_rate=0.5)
+    right = PRIVATE | {"epsilon": epsilon_spent(privacy, 0.5, 40)}
+    bill["privacy"] = None if changes is None else right | changes
+    found = problems(bill, mine, None, 0)
+    if sentence is None:
+        assert found == []
+    else:
+        assert found[0].startswith(sentence)
+    bill["privacy"] = right
+    assert problems(bill, replace(mine, privacy=None), None, 0) == [
+        "it counts private training, which was not agreed"
+    ]

@@ -11,12 +11,12 @@ import pytest
 import crashes
 import tiny
 from ipfl import faults
-from ipfl.engines import remote
+from ipfl.engines import remote, replies
 from ipfl.experiment.loop import begin
 from ipfl.experiment.setup import set_up
 from ipfl.ledger import Ledger, verify
 from ipfl.ledger.receipts import read_receipts
-from ipfl.network import hosting
+from ipfl.network import hosting, own_bills, round_work
 from ipfl.network import node as nodes
 from ipfl.network.billing import receipt_of
 from ipfl.network.own_disk import OwnDisk
@@ -135,7 +135,7 @@ def check_bills(homes, entries):
             assert total == receipt_of(bill).balance == after[bill["round_index"]].get(name, 0), (
                 f"{name}'s balance"
             )
-        assert not (home.folder / nodes.DISPUTE).exists(), f"{name} disputes nothing"
+        assert not (home.folder / own_bills.DISPUTE).exists(), f"{name} disputes nothing"
 
 
 def check_time(world, network):
@@ -256,14 +256,14 @@ def test_an_operator_that_dies_before_the_last_bills_are_told_tells_them_when_it
 
 
 def trains_whatever_it_is_asked(monkeypatch):
-    def train(self, bench, request):
+    def train(self, request):
         number = request.content["round_index"]
-        kept = self._trained(bench, number, 0, "", request, self._disk.kept())
+        kept = self._trained(number, 0, "", request, self._disk.kept())
         self._disk.keep(kept)
         vectors = {"params": kept.params, "buffers": kept.buffers}
         return {"what": "trained", **kept.reply}, vectors | {f"judged/{k}": v for k, v in kept.judged.items()}
 
-    monkeypatch.setattr(nodes.Node, "_train", train)
+    monkeypatch.setattr(round_work.RoundWork, "train", train)
 
 
 def bills_absentees(monkeypatch):
@@ -281,11 +281,11 @@ def bills_absentees(monkeypatch):
 
 
 def applies_bills_again(monkeypatch):
-    def take(self, bills):
+    def take(self, bills, bench):
         for bill in bills:
             self._disk.add_bill(bill)
 
-    monkeypatch.setattr(nodes.Node, "_take_bills", take)
+    monkeypatch.setattr(own_bills.OwnBills, "take", take)
 
 
 def takes_any_answer(monkeypatch):
@@ -294,9 +294,9 @@ def takes_any_answer(monkeypatch):
 
 
 def takes_any_signature(monkeypatch):
-    original = remote.opened
+    original = replies.opened
     monkeypatch.setattr(
-        remote, "opened", lambda kind, message, verify, most: original(kind, message, lambda *_: True, most)
+        replies, "opened", lambda kind, message, verify, most: original(kind, message, lambda *_: True, most)
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import ipfl
 import tiny
-from ipfl.engines.messages import opened
+from ipfl.engines.messages import REQUEST, opened, sealed
 from ipfl.errors import CheckpointError, IpflError
 from ipfl.experiment.events import Preparing, RoundDone
 from ipfl.ledger import Ledger, operator_key, statement
@@ -21,7 +21,7 @@ from ipfl.network.terms import read_terms
 from ipfl.report import write_page
 from ipfl.run_folder import load_run
 from ipfl.upkeep.checking import verify_run
-from network.faulty import Away, Clock, Network, Schedule, by_the_clock
+from network.faulty import Away, Clock, Fault, Network, Schedule, by_the_clock
 from network.markets import BIDS, NAMES, LocalTransport, World, connected
 
 A, B, C, D = NAMES
@@ -173,6 +173,45 @@ def test_private_training_costs_what_the_ledger_says_everywhere_and_as_in_one_pr
             assert [line["participants"][index]["epsilon"] for line in run.rounds] == spent
 
 
+def test_who_cannot_be_reached_spends_no_privacy_and_who_is_only_silent_does(world, monkeypatch):
+    changed(world, rounds=3, more=PRIVACY, start_wait_s=5.0)
+    clock = Clock()
+    by_the_clock(monkeypatch, clock)
+    lost = (Fault(1, C, "reply lost"),)
+    run = world.host(Network(world, Schedule(lost, (Away(B, 1, 2),)), clock))
+    with Ledger.open(run.path / "ledger.db") as ledger:
+        seals = [entry.terms["privacy"]["participants"] for entry in ledger.entries("WHERE kind = 'round'")]
+    assert [[seal[name]["steps"] for seal in seals] for name in (A, B, C)] == [
+        [2, 4, 6],
+        [2, 2, 4],
+        [2, 4, 6],
+    ]
+    assert [OwnDisk(world.home(name)).kept().private_steps for name in (A, B, C)] == [6, 4, 6]
+
+
+def test_a_count_of_private_steps_that_is_too_low_is_disputed(world):
+    changed(world, more=PRIVACY)
+    transport = connected(world)
+    original = transport.exchange
+
+    def exchange(messages, *arguments):
+        return original({name: forged(world, message) for name, message in messages.items()}, *arguments)
+
+    transport.exchange = exchange
+    world.host(transport)
+    text = (world.home(A) / "dispute.txt").read_text()
+    assert "it counts 1 private steps, taken were 2; epsilon is " in text
+
+
+def forged(world, message):
+    """A request whose bills count one private step less."""
+    request = opened(REQUEST, message, lambda *_: True, 1 << 30)
+    content = copy.deepcopy(request.content)
+    for bill in content["bills"]:
+        bill["privacy"]["steps"] -= 1
+    return sealed(REQUEST, content, request.arrays, world.operator.sign)
+
+
 def test_the_noise_is_each_homes_own_and_does_not_follow_from_the_runs_seed(private):
     world, hosted, alone = private
     models = [hosted.path / "participants" / name / "model.safetensors" for name in NAMES]
@@ -228,6 +267,57 @@ def test_interrupted_after_a_round_and_gone_on_with_it_is_the_same(world, last):
             world.folder / homes / name / "bills.jsonl" for homes in ("homes-whole", "homes-interrupted")
         ]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("method", ["ipfl", pytest.param("fedavg", marks=pytest.mark.slow)])
+def test_a_newest_state_that_is_damaged_is_computed_again_although_the_next_round_was_trained(world, method):
+    changed(world, rounds=3, method=method)
+    world.homes = "homes-whole"
+    whole = world.host(connected(world), out="whole")
+    world.homes = "homes-interrupted"
+    transport = connected(world)
+    original = transport.exchange
+
+    def exchange(messages, *arguments):
+        replies = original(messages, *arguments)
+        told = [opened(REQUEST, message, lambda *_: True, 1 << 30).content for message in messages.values()]
+        if any(each.get("round_index") == 2 for each in told):
+            raise Interrupted
+        return replies
+
+    transport.exchange = exchange
+    with pytest.raises(Interrupted):
+        world.host(transport)
+    with Ledger.open(world.folder / "run" / "ledger.db") as ledger:
+        newest = ledger.last("round")
+    assert newest.round_index == 1
+    state = world.folder / "run" / "checkpoints" / f"{newest.terms['state']}.safetensors"
+    state.write_bytes(state.read_bytes()[:-8] + bytes(8))
+    told = []
+    resumed = world.resume(connected(world), watch=told.append)
+    assert any("computing again" in event.text for event in told if isinstance(event, Preparing))
+    assert world.refused == []
+    assert tiny.contents(resumed.path) == tiny.contents(whole.path)
+
+
+def test_who_is_away_after_the_operator_was_interrupted_stands_with_its_last_bid(world):
+    def stop(event):
+        if isinstance(event, RoundDone):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        world.host(connected(world), watch=stop)
+    without = connected(world)
+    del without.answers[world.fingerprint(B)]
+    run = world.resume(without)
+    first, second = (line["participants"][1] for line in run.rounds)
+    assert (first["present"], second["present"]) == (True, False)
+    assert (
+        second["bid"]
+        == first["bid"]
+        == {"num_examples": 63, "valuation": BIDS[B][0], "export_cost": BIDS[B][1]}
+    )
+    assert run.summary["participants"][1]["valuation"] == BIDS[B][0]
 
 
 def test_a_market_that_is_over_is_returned_as_it_is_and_nobody_is_asked(world):

@@ -17,8 +17,10 @@ from ipfl.errors import RunFolderError
 from ipfl.ledger import operator_key
 from ipfl.ledger.receipts import Receipt
 from ipfl.network.billing import receipt_of
-from ipfl.network.node import CLOCK_S, DISPUTE, PARTS_MAX
+from ipfl.network.node import CLOCK_S
+from ipfl.network.own_bills import DISPUTE
 from ipfl.network.own_disk import OwnDisk
+from ipfl.network.round_work import PARTS_MAX
 from ipfl.network.terms import read_terms
 from ipfl.network.workbench import Workbench
 from network.faulty import KilledError
@@ -324,6 +326,16 @@ def test_a_round_asked_again_is_answered_from_the_disk_without_training(own, mon
     assert done == [0]
 
 
+def test_the_round_before_is_answered_again_too_for_an_operator_that_lost_its_newest_state(own, monkeypatch):
+    done, node = trainings(monkeypatch), joined(own)
+    answers = [ask(own, node, "train", number) for number in (0, 1)]
+    for number in (0, 1, 0):
+        same(answers[number], ask(own, again(own), "train", number))
+    same(ask(own, node, "train", 2), ask(own, again(own), "train", 2))
+    same(answers[1], ask(own, again(own), "train", 1))
+    assert done == [0, 1, 2]
+
+
 def test_the_same_round_asked_otherwise_and_an_older_one_are_refused(own, monkeypatch):
     done, node = trainings(monkeypatch), joined(own)
     ask(own, node, "train", 0)
@@ -332,11 +344,16 @@ def test_the_same_round_asked_otherwise_and_an_older_one_are_refused(own, monkey
         == "round 0 was trained here already, from another request"
     )
     ask(own, node, "train", 1)
+    assert (
+        refusal(ask(own, node, "train", 0, pull=0.9))
+        == "round 0 was trained here already, from another request"
+    )
+    ask(own, node, "train", 2)
     assert refusal(ask(own, node, "train", 0)) == (
-        "round 0 is over here: round 1 has been trained since, and is not undone"
+        "round 0 is over here: round 2 has been trained since, and is not undone"
     )
     assert refusal(ask(own, again(own), "train", 0)).startswith("round 0 is over here")
-    assert done == [0, 1]
+    assert done == [0, 1, 2]
 
 
 def test_parts_of_a_round_are_trained_once_each_and_an_earlier_one_asked_again_has_the_same_answer(
@@ -652,7 +669,7 @@ def test_bills_known_already_change_nothing_however_often_they_come(own):
         assert reply.content["billed_until"] == len(sent) - 1
     found = OwnDisk(own.home(ME)).bills
     assert [bill["round_index"] for bill in found] == [0, 1, 2]
-    assert node.balance == receipt_of(bills[-1]).balance
+    assert node.bills.balance == receipt_of(bills[-1]).balance
 
 
 def test_a_reversal_gives_back_what_was_billed_and_nothing_else(own):
@@ -703,7 +720,7 @@ def test_half_a_line_of_bills_was_never_acknowledged_and_is_cut_off(own):
     path.write_bytes(whole + b'{"round_index": 2, "lin')
     node = again(own)
     assert path.read_bytes() == whole
-    assert node.billed_until == 1
+    assert node.bills.until == 1
     assert ask(own, node, "settle", finished=False, bills=bills).content["billed_until"] == 2
 
 

@@ -169,7 +169,7 @@ class RemoteEngine:
                     except ReplyError as error:
                         reasons[index] = in_plain_letters(error)
                 if index in reasons:
-                    known[index] = MissingReply(index, reasons[index])
+                    known[index] = MissingReply(index, reasons[index], asked=reasons[index] != NOT_ONLINE)
                     if isinstance(job, TrainJob):  # it may have trained all the same, and hold another model
                         self._known[index].holds = None
             self._tell(reasons)
@@ -210,10 +210,10 @@ class RemoteEngine:
         known = self._known[index]
         if isinstance(job, TrainJob):
             if known.registration is None:
-                return MissingReply(index, NOT_REGISTERED)
+                return MissingReply(index, NOT_REGISTERED, asked=False)
             return None
         if index not in self._answered:
-            return MissingReply(index, "it did not answer this round")
+            return MissingReply(index, "it did not answer this round", asked=False)
         if job.alone and known.judged is not None and len(job.params) == 1 and job.splits == self.splits:
             digest, reply = known.judged
             if digest == array_digest(job.params[0], job.buffers[0]):

@@ -4,6 +4,7 @@ Steps are counted where they are asked for, so any method's are; what a seal of 
 resumed run goes on from there, and epsilon never falls. Whoever would go beyond its epsilon trains and trades no more.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,25 +35,37 @@ class Budgets:
         return self.engine.initial()
 
     def run(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Reply]:
-        """The engine's replies; training that would cost more than is allowed is not done."""
-        allowed = [self._allow(job) for job in jobs]
+        """The engine's replies; training that would cost more than is allowed is not done.
+
+        Whoever was asked has spent it, even if no answer came; whoever could not be asked has not.
+        """
+        coming: Counter[int] = Counter()
+        allowed = [self._allows(job, coming) for job in jobs]
         asked = [job for job, may in zip(jobs, allowed, strict=True) if may]
-        replies = iter(self.engine.run(asked, progress))
+        replies = self.engine.run(asked, progress)
+        for job, reply in zip(asked, replies, strict=True):
+            if not (isinstance(reply, MissingReply) and not reply.asked):
+                self.taken[job.participant] += self._private_steps(job)
+        rest = iter(replies)
         return [
-            next(replies) if may else MissingReply(job.participant, SPENT)
+            next(rest) if may else MissingReply(job.participant, SPENT, asked=False)
             for job, may in zip(jobs, allowed, strict=True)
         ]
 
-    def _allow(self, job: Job) -> bool:
-        """Count a job's steps, unless they would be too many."""
-        if not isinstance(job, TrainJob) or not job.published:
-            return True
-        more = self.taken[job.participant] + (self._steps if job.steps is None else job.steps)
-        limit = self._privacy.epsilon_max
-        if limit is not None and epsilon_spent(self._privacy, self._rates[job.participant], more) > limit:
-            return False
-        self.taken[job.participant] = more
+    def _allows(self, job: Job, coming: "Counter[int]") -> bool:
+        """Whether a job's steps are not too many, with those that are coming; adds them if so."""
+        index, steps, limit = job.participant, self._private_steps(job), self._privacy.epsilon_max
+        if steps > 0 and limit is not None:
+            more = self.taken[index] + coming[index] + steps
+            if epsilon_spent(self._privacy, self._rates[index], more) > limit:
+                return False
+        coming[index] += steps
         return True
+
+    def _private_steps(self, job: Job) -> int:
+        if not isinstance(job, TrainJob) or not job.published:
+            return 0
+        return self._steps if job.steps is None else job.steps
 
     def statement(self, ids: Sequence[str]) -> dict[str, Any]:
         """What the round's seal says of privacy."""

@@ -1,9 +1,9 @@
-"""Bills: what the operator tells each participant of a round's money, and how the participant checks it.
+"""Bills: what the operator tells each participant of a round's money.
 
 A bill is told from the ledger alone, so a bill told again after a crash is the same. It holds the operator's signed
 receipt, the participant's own trades, and, for what it bought, what was on offer to it: each seller's size, export cost
-and distance, without names but for those it bought from. With that the participant solves its own problem again, by the
-same market, and finds the same prices to the unit.
+and distance, without names but for those it bought from. With that the participant solves its own problem again
+(`bill_check`).
 """
 
 import json
@@ -13,15 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ipfl.errors import IpflError
 from ipfl.ledger import Ledger, OperatorKey
-from ipfl.ledger.booking import sale_key
-from ipfl.ledger.prices import matrix_of, priced
+from ipfl.ledger.prices import matrix_of
 from ipfl.ledger.receipts import Receipt
-from ipfl.market.clearing import clear
 from ipfl.market.curve_text import parse_curve
-from ipfl.market.units import UNITS, billed, units_up, whole_units
-from ipfl.types.market import Bids, GainCurve
+from ipfl.types.market import GainCurve
 from ipfl.upkeep.books import add_up
 
 RECEIPT_FIELDS = tuple(Receipt.__annotations__)
@@ -135,142 +131,9 @@ class _Offers:
         return {"place": here.index(me), "sellers": sellers}
 
 
-@dataclass(frozen=True)
-class Agreed:
-    """What a participant holds a bill against: who it is, what it bid, and the rules it agreed to."""
-
-    participant_id: str
-    operator_key: str
-    num_examples: int
-    valuation: float
-    export_cost: float
-    curve: GainCurve | None
-    lam: float
-    allocation: str
-    payment: str
-
-
-def problems(
-    bill: Any, agreed: Agreed, run: str | None, balance: int, booked: Mapping[str, int] | None = None
-) -> list[str]:
-    """What is wrong with a bill, in sentences; none if it is right.
-
-    Args:
-      bill: as it came.
-      agreed: what it should be in keeping with.
-      run: the run that bills before it belonged to; None for the first.
-      balance: after the bill before it, in units.
-      booked: the amounts of all lines before it, by their keys.
-    """
-    try:
-        known = dict(booked or {})
-        return [*_receipt_problems(bill, agreed, run, balance), *_line_problems(bill, agreed, known)]
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, IpflError) as error:
-        return [f"it is no bill ({type(error).__name__}: {error})"]
-
-
 def receipt_of(bill: Mapping[str, Any]) -> Receipt:
     """The signed receipt in a bill."""
     return Receipt(**{field: bill["receipt"][field] for field in RECEIPT_FIELDS})
-
-
-def _receipt_problems(bill: Any, agreed: Agreed, run: str | None, balance: int) -> list[str]:
-    receipt, found = receipt_of(bill), []
-    if receipt.key != agreed.operator_key or not receipt.genuine():
-        return ["its receipt is not signed by the operator's key"]
-    if run is not None and receipt.run != run:
-        found.append("its receipt is of another run")
-    if (receipt.participant_id, receipt.round_index) != (agreed.participant_id, bill["round_index"]):
-        found.append("its receipt is of another participant or round")
-    moved = sum(line["amount"] for line in bill["lines"])
-    if receipt.balance != balance + moved:
-        found.append(
-            f"the balance before it was {balance / UNITS:.6f} credits, its lines come to {moved / UNITS:.6f}, but the "
-            f"receipt says {receipt.balance / UNITS:.6f}"
-        )
-    return found
-
-
-def _line_problems(bill: Any, agreed: Agreed, booked: dict[str, int]) -> list[str]:
-    found, me = [], agreed.participant_id
-    rules = {"lam": agreed.lam, "allocation": agreed.allocation, "payment": agreed.payment}
-    bought: dict[str, Mapping[str, Any]] = {}
-    for line in bill["lines"]:
-        key, amount, terms = line["key"], line["amount"], line["terms"]
-        where = f"{key}:"
-        if key in booked:
-            found.append(f"{where} it was billed before")
-        booked[key] = amount
-        if "buyer" not in terms:
-            if key != f"reversal/{terms['of']}" or booked.get(terms["of"]) != -amount:
-                found.append(f"{where} it does not give back what was billed before")
-            continue
-        if key != sale_key(bill["round_index"], terms["buyer"], terms["seller"]):
-            found.append(f"{where} it is not of round {bill['round_index']}, or of others")
-        for name, value in rules.items():
-            if terms[name] != value:
-                found.append(f"{where} {name} is {terms[name]!r}, agreed was {value!r}")
-        if terms["buyer"] == me:
-            bought[terms["seller"]] = terms
-            own: tuple[Any, ...] = (terms["buyer_num_examples"], terms["valuation"], line["amount"])
-            wanted: tuple[Any, ...] = (agreed.num_examples, agreed.valuation, -terms["charge"])
-        else:
-            own = (terms["seller"], terms["seller_num_examples"], terms["export_cost"], line["amount"])
-            wanted = (me, agreed.num_examples, units_up(agreed.export_cost), terms["price"])
-            if terms["price"] < units_up(agreed.export_cost):
-                found.append(f"{where} the price is below the export cost that was bid")
-        if own != wanted:
-            found.append(f"{where} it says {own}, by the bid it should be {wanted}")
-    if bill["offers"] is not None:
-        found += _price_problems(bill["offers"], bought, agreed)
-    elif bought:
-        found.append("it does not say what was on offer")
-    return found
-
-
-def _price_problems(offers: Any, bought: Mapping[str, Mapping[str, Any]], agreed: Agreed) -> list[str]:
-    """Solve the buyer's problem again and hold the lines against it."""
-    me, sellers = offers["place"], offers["sellers"]
-    m = len(sellers) + 1
-    names = [
-        seller["name"] if seller["name"] != ANOTHER else f"({place})" for place, seller in enumerate(sellers)
-    ]
-    rows = [*sellers[:me], None, *sellers[me:]]
-    ids = [*names[:me], agreed.participant_id, *names[me:]]
-    distance = np.ones((m, m))
-    np.fill_diagonal(distance, 0.0)
-    distance[me] = [
-        0.0 if row is None else np.inf if row["distance"] is None else row["distance"] for row in rows
-    ]
-    mine = agreed.export_cost
-    bids = Bids(
-        num_examples=np.array([agreed.num_examples if row is None else row["num_examples"] for row in rows]),
-        valuation=np.array([agreed.valuation if row is None else 0.0 for row in rows]),
-        export_cost=np.array([mine if row is None else row["export_cost"] / UNITS for row in rows]),
-        participant_ids=tuple(ids),
-        curves=None if agreed.curve is None else (agreed.curve,) * m,
-    )
-    bids = whole_units(bids)
-    outcome = clear(bids, distance, agreed.lam, agreed.allocation, agreed.payment)
-    again = {sale.seller: sale for sale in priced(billed(outcome, bids), bids, distance, agreed.lam)}
-    found = []
-    for name in sorted({*again, *bought}):
-        now, was = again.get(name), bought.get(name)
-        if now is None or was is None:
-            side = "was not bought" if was is None else "would not have been bought"
-            found.append(f"by its own reckoning the model of {name} {side}")
-        elif (now.price, now.charge) != (was["price"], was["charge"]):
-            found.append(
-                f"the model of {name} costs {was['charge'] / UNITS:.6f} on the bill and {now.charge / UNITS:.6f} by "
-                "its own reckoning"
-            )
-        else:
-            found += [
-                f"the model of {name} has {field} = {was.get(field)!r} on the bill and {value!r} by its own reckoning"
-                for field, value in now.terms.items()
-                if was.get(field) != value
-            ]
-    return found
 
 
 def curve_of(text: str | None) -> GainCurve | None:

@@ -1,7 +1,8 @@
 """What a participant keeps on its own disk: its model and the yardstick, its last reply, its bills, and its secret.
 
 `state.safetensors` is replaced as a whole after every round, flushed before the reply leaves: so a reply that somebody
-may have seen is never forgotten. `bills.jsonl` grows by a line per bill, flushed before it is acknowledged.
+may have seen is never forgotten. What it was after the round before stays beside it. `bills.jsonl` grows by a line per
+bill, flushed before it is acknowledged.
 """
 
 import json
@@ -19,7 +20,9 @@ from ipfl.run_folder import append_lines, write_bytes, write_json, write_text
 from ipfl.tensor_file import read_any
 
 BYTES_MAX = 1 << 36
-STATE, BILLS, MARKET, SECRET = "state.safetensors", "bills.jsonl", "market.json", "noise.key"
+STATE, BEFORE = "state.safetensors", "state-before.safetensors"
+BILLS, MARKET, SECRET = "bills.jsonl", "market.json", "noise.key"
+ABOUT = ("round_index", "works", "alone_rounds", "private_steps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,8 @@ class Kept:
     """The state after a round: `works` are the digests of what was asked in each of its parts, `reply` what was
     answered in the last; the digest of a part that it was not asked in is empty.
 
-    `alone` is the yardstick, trained until before round `alone_rounds`.
+    `alone` is the yardstick, trained until before round `alone_rounds`; `private_steps` are all that were taken with
+    noise.
     """
 
     round_index: int
@@ -39,6 +43,7 @@ class Kept:
     alone_rounds: int
     reply: Mapping[str, Any] = field(default_factory=dict)
     judged: Mapping[str, np.ndarray] = field(default_factory=dict)
+    private_steps: int = 0
 
     @property
     def part(self) -> int:
@@ -94,29 +99,23 @@ class OwnDisk:
         Raises:
           RunFolderError: the file is damaged.
         """
-        path = self.folder / STATE
-        if self._kept is None and path.exists():
-            arrays, texts = read_any(
-                path,
-                bytes_max=BYTES_MAX,
-                what_to_do="restore it, or remove it to begin from the start",
-                finite=False,
-            )
-            about = json.loads(texts["about"])
-            judged = {
-                name.removeprefix("judged/"): array
-                for name, array in arrays.items()
-                if name.startswith("judged/")
-            }
-            own, alone = (arrays["params"], arrays["buffers"]), (arrays["alone"], arrays["alone_buffers"])
-            works = tuple(about["works"])
-            self._kept = Kept(
-                about["round_index"], works, *own, *alone, about["alone_rounds"], about["reply"], judged
-            )
+        if self._kept is None:
+            self._kept = _read(self.folder / STATE)
         return self._kept
 
+    def kept_before(self) -> Kept | None:
+        """The state after the last round that was trained before that one; None where there is none.
+
+        Raises:
+          RunFolderError: the file is damaged.
+        """
+        return _read(self.folder / BEFORE)
+
     def keep(self, kept: Kept) -> None:
-        """Replace the state, flushed to the disk."""
+        """Replace the state, flushed to the disk; that of the round before stays."""
+        before = self.kept()
+        if before is not None and before.round_index < kept.round_index:
+            write_bytes(self.folder / BEFORE, (self.folder / STATE).read_bytes())
         arrays = {
             "params": kept.params,
             "buffers": kept.buffers,
@@ -124,7 +123,7 @@ class OwnDisk:
             "alone_buffers": kept.alone_buffers,
             **{f"judged/{name}": array for name, array in kept.judged.items()},
         }
-        about = {name: getattr(kept, name) for name in ("round_index", "works", "alone_rounds")}
+        about = {name: getattr(kept, name) for name in ABOUT}
         text = json.dumps({**about, "reply": dict(kept.reply)})
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"about": text})
         write_bytes(self.folder / STATE, content)
@@ -149,3 +148,28 @@ class OwnDisk:
             return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
         except ValueError as error:
             raise RunFolderError(f"{path} is damaged ({error}): restore it from a copy") from None
+
+
+def _read(path: Path) -> Kept | None:
+    if not path.exists():
+        return None
+    arrays, texts = read_any(
+        path,
+        bytes_max=BYTES_MAX,
+        what_to_do="restore it, or remove it to begin from the start",
+        finite=False,
+    )
+    about = json.loads(texts["about"])
+    start = "judged/"
+    return Kept(
+        round_index=about["round_index"],
+        works=tuple(about["works"]),
+        params=arrays["params"],
+        buffers=arrays["buffers"],
+        alone=arrays["alone"],
+        alone_buffers=arrays["alone_buffers"],
+        alone_rounds=about["alone_rounds"],
+        reply=about["reply"],
+        judged={name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)},
+        private_steps=about["private_steps"],
+    )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ipfl.learning.private import epsilon_spent, sampling_rate
 from ipfl.ledger.amounts import decimal_text
 from ipfl.market.curves import SQUARE_ROOT
 from ipfl.market.gain import gain
@@ -30,7 +31,6 @@ def write_statement(disk: OwnDisk, terms: Terms, bench: Workbench) -> dict[str, 
     num_examples = bench.registration(terms.bid).num_examples
     valuation = terms.bid.valuation if terms.truth.valuation is None else terms.truth.valuation
     cost = terms.bid.export_cost if terms.truth.export_cost is None else terms.truth.export_cost
-    epsilon = None
     for bill in disk.bills:
         receipt = receipt_of(bill)
         receipts.append(receipt.to_json())
@@ -46,7 +46,6 @@ def write_statement(disk: OwnDisk, terms: Terms, bench: Workbench) -> dict[str, 
             curve = curve_of(terms.bid.gain_curve or bench.config.market.gain_curve)
             of = [np.array([value]) for value in (valuation, num_examples, bought)]
             gains += float(gain(of[0], of[1], of[2], SQUARE_ROOT if curve is None else curve)[0])
-        epsilon = (bill.get("privacy") or {}).get("epsilon", epsilon)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -63,10 +62,23 @@ def write_statement(disk: OwnDisk, terms: Terms, bench: Workbench) -> dict[str, 
         "cost": served * units_up(cost) / UNITS,
         "utility": gains - served * cost + balance / UNITS,
         "judged_by": "truth" if terms.truth.model_dump(exclude_none=True) else "bid",
-        "epsilon": epsilon,
+        "epsilon": _epsilon(disk, bench, num_examples),
     }
     write_json(disk.folder / "summary.json", summary)
     return summary
+
+
+def _epsilon(disk: OwnDisk, bench: Workbench, num_examples: int) -> float | None:
+    """What its training has cost in privacy, by its own count or the last bill's, whichever is more; None: nothing.
+
+    Its own is less where its folder was lost, the bill's where an answer never came.
+    """
+    config, kept = bench.config, disk.kept()
+    if config.privacy is None:
+        return None
+    billed = [int(bill["privacy"]["steps"]) for bill in disk.bills if bill["privacy"]]
+    steps = max([0 if kept is None else kept.private_steps, *billed])
+    return epsilon_spent(config.privacy, sampling_rate(num_examples, config.training.batch_size), steps)
 
 
 def _side(terms: Mapping[str, Any], me: str) -> str:

@@ -72,10 +72,14 @@ class EvaluateReply:
 
 @dataclass(frozen=True)
 class MissingReply:
-    """No usable answer in time from this participant; `reason` says why in plain words."""
+    """No usable answer in time from this participant; `reason` says why in plain words.
+
+    `asked` is False where the job never left, so that nobody can have done any of it.
+    """
 
     participant: int
     reason: str
+    asked: bool = True
 
 
 Job = TrainJob | EvaluateJob
