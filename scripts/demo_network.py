@@ -1,6 +1,7 @@
 """A market of four hospitals and an operator as five programs on this machine, over TLS; one of them dies and returns.
 
-Everything that passes between them goes over the loopback interface, by the commands that real members would use.
+Everything that passes between them goes over the loopback interface, by the commands that real members would use. Each
+has two hundred images of digits; the scanner of hospital-c and hospital-d lays them on their side.
 """
 
 import argparse
@@ -28,6 +29,7 @@ BIDS = {
     "hospital-c": (30_000.0, 0.02),
     "hospital-d": (8_000.0, 0.15),
 }
+IMAGES, LYING = 200, ("hospital-c", "hospital-d")
 MARKET = """rounds = {rounds}
 seed = 3
 model = "mlp"
@@ -40,6 +42,9 @@ lr = 0.03
 lam = 4.0
 eta = 8.0
 rule = "truthful"
+
+[evaluation]
+test_fraction = 0.6
 
 [network]
 port = {port}
@@ -77,12 +82,9 @@ def prepare(folder: Path, *, rounds: int, steps: int, deadline_s: float, port: i
     )
     (folder / "keys.log").write_text(said.stdout)
     operator = operator_key(folder / "keys" / "operator.key").public
-    task = load_task(ipfl.Config(participants={"count": len(BIDS)}, seed=3))
     members = []
-    for (name, (valuation, export_cost)), data in zip(BIDS.items(), task.participants, strict=True):
+    for (name, (valuation, export_cost)), (x, y) in zip(BIDS.items(), images(), strict=True):
         subprocess.run([IPFL, "keys", "participant", folder / f"{name}.key"], check=True, capture_output=True)
-        splits = list(data.splits().values())
-        x, y = (np.concatenate([getattr(split, part) for split in splits])[:90] for part in "xy")
         np.savez(folder / f"{name}.npz", x=x, y=y)
         terms = TERMS.format(
             name=name, operator=operator, valuation=valuation, export_cost=export_cost, rounds=rounds
@@ -91,6 +93,20 @@ def prepare(folder: Path, *, rounds: int, steps: int, deadline_s: float, port: i
         members.append(f'[[members]]\nid = "{name}"\nkey = "{name}.key.pub"\n')
     market = MARKET.format(rounds=rounds, steps=steps, deadline_s=deadline_s, port=port)
     (folder / "market.toml").write_text(market + "\n" + "\n".join(members))
+
+
+def images() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Everybody's images and what is on them; nobody has one of another's."""
+    task = load_task(ipfl.Config(participants={"count": 10}, partition={"train_examples": "all"}, seed=3))
+    splits = [split for data in task.participants for split in data.splits().values()]
+    x, y = (np.concatenate([getattr(split, part) for split in splits]) for part in "xy")
+    order = np.random.default_rng(3).permutation(len(y))
+    found = []
+    for place, name in enumerate(BIDS):
+        own = order[place * IMAGES : (place + 1) * IMAGES]
+        lying = np.ascontiguousarray(np.rot90(x[own], axes=(2, 3)))
+        found.append((lying if name in LYING else x[own], y[own]))
+    return found
 
 
 class Programs:
