@@ -390,6 +390,18 @@ def test_a_host_that_others_reach_has_to_be_asked_for(refused, world, host):
     )
 
 
+def test_the_certificate_has_to_be_for_the_host_to_listen_at(ipfl_command, refused, world, there):
+    keys = world.folder / "keys"
+    renew(keys, ["market.example"])
+    change(world.folder / "market.toml", "[network]", '[network]\nhost = "::1"')
+    assert refused(*HOST) == (
+        f"the certificate {keys / 'server.crt'} is not for ::1, by which this machine reaches the market at "
+        f"network.host: `ipfl keys renew {keys} --host market.example --host ::1` makes one that is"
+    )
+    assert ipfl_command("keys", "renew", str(keys), "--host", "market.example", "--host", "::1").code == 0
+    assert ipfl_command(*HOST).code == 0
+
+
 def test_a_host_that_is_none(refused, world):
     change(world.folder / "market.toml", "[network]", '[network]\nhost = "no.such.host.invalid"')
     port = world.market.network.port

@@ -170,7 +170,10 @@ def test_whoever_is_asked_and_declines_has_only_said_its_bid(ipfl_command, world
     *quote, last = done.out.splitlines()
     assert quote[0].startswith("The market: 4 members")
     assert QUOTE.fullmatch(quote[1])
-    assert last == "Take part? [y/N]: Not joined: the operator was told your bid, and nothing else."
+    assert last == (
+        "Take part? [y/N]: Not joined: the operator was told your bid, and how many examples you have of how even "
+        "labels."
+    )
     assert {what for name, what in asked if name == ME} == {"offer"}
     assert "market.json" not in names(world.folder / ME)
     assert not {"summary.json", "statement.csv", "state.safetensors"} & set(names(world.folder / ME))

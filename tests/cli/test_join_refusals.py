@@ -270,7 +270,9 @@ def test_without_a_terminal_there_has_to_be_consent(ipfl_command, world, monkeyp
 
 def test_a_home_that_cannot_be_had(refused, world):
     (world.folder / "mine").write_text("a file")
-    assert refused(*JOIN, "--yes", "--home", "mine") == "cannot make mine: File exists; give another --home"
+    assert refused(*JOIN, "--yes", "--home", "mine") == (
+        "cannot make mine a folder of your own: File exists; give another --home"
+    )
 
 
 def test_two_at_once_in_the_same_home(refused, world):

@@ -99,6 +99,12 @@ def test_the_same_job_has_the_same_noise_and_another_has_other(examples):
         job(participant=1),
         job(params=job().params + 1e-6),
         job(centre=job().params),
+        job(centre=job().params, pull=1e-9),
+        job(direction=job().params),
+        job(direction=job().params, align=1e-9),
+        job(align=1e-9),
+        job(pull=1e-9),
+        job(steps=PLAIN.steps),
     ]
     steps = [one - job().params] + [trained(examples, other)[0] - other.params for other in others]
     for index, step in enumerate(steps):

@@ -67,6 +67,7 @@ class World:
     deadline_s: float = 30.0
     members_min: int = 2
     start_wait_s: float = 0.0
+    settle_wait_s: float = 2.0
     homes: str = "homes"
     refused: list[str] = field(default_factory=list)
     said: dict[str, list[str]] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class World:
         members = "".join(f'[[members]]\nid = "{name}"\nkey = "keys/{name}.pub"\n' for name in self.names)
         (self.folder / "market.toml").write_text(
             f"{rules}{self.more}\n[network]\ndeadline_s = {self.deadline_s}\nmembers_min = {self.members_min}\n"
-            f"start_wait_s = {self.start_wait_s}\n"
+            f"start_wait_s = {self.start_wait_s}\nsettle_wait_s = {self.settle_wait_s}\n"
             f"[examples]\nshape = [1, 8, 8]\nclass_names = {classes}\n{members}"
         )
         self.write_terms()

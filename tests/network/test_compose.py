@@ -101,6 +101,11 @@ def test_nobody_has_rights_that_it_does_not_need(services):
         assert not {"privileged", "cap_add", "devices", "pid", "ipc"} & set(service)
 
 
+def test_the_proxy_may_write_its_log(services):
+    (log,) = re.findall(r"error_log (\S+) info;", PROXY.read_text())
+    assert str(Path(log).parent) in [text.partition(":")[0] for text in services["proxy"]["tmpfs"]]
+
+
 def test_one_port_is_published_and_to_this_machine_alone(services):
     assert {name: service["ports"] for name, service in services.items() if "ports" in service} == {
         "operator": ["127.0.0.1:8443:443"]
@@ -274,6 +279,7 @@ def test_the_market_runs_to_its_end_through_the_proxy(dealt, services, tmp_path)
         keys=("/srv/market/keys", volumes / "proxy"),
         upstream=("127.0.0.1:8000", f"127.0.0.1:{inner}"),
         listen=("listen 443", f"listen 127.0.0.1:{public}"),
+        log=("/var/log/nginx/", f"{tmp_path}/"),
     )
     changed(
         EXAMPLE / "nginx.conf",

@@ -1,6 +1,6 @@
 """What the network over Flower does without its processes: records, frames, the relay's loop."""
 
-import base64
+import ast
 import json
 import os
 import threading
@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
+import ipfl
 from ipfl.network.keys import make_participant_key
 
 pytest.importorskip("flwr")
-from flwr.app import ConfigRecord, Error, Message, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
-from flwr.serverapp import Grid
+from flwr.app import ConfigRecord, RecordDict
 
 from ipfl.engines import flower
+from network.flower_grid import FakeGrid, in_a_task, pem
+
+__all__ = ["in_a_task"]
 
 
 @pytest.mark.parametrize("body", [b"", b"a", bytes(range(256)), os.urandom(6_000_000)], ids=len)
@@ -58,6 +60,16 @@ def test_frames_arrive_as_sent(body: bytes | None) -> None:
         assert not far.poll(0)
 
 
+def test_a_body_beyond_what_is_allowed_is_not_taken_in() -> None:
+    near, far = Pipe()
+    with near, far:
+        flower.send_frame(near, {"do": "it"}, b"12345")
+        assert flower.receive_frame(far, 5)[1] == b"12345"
+        flower.send_frame(near, {"do": "it"}, b"123456")
+        with pytest.raises(OSError, match="bad message length"):
+            flower.receive_frame(far, 5)
+
+
 def test_what_is_no_frame_is_refused() -> None:
     near, far = Pipe()
     with near, far:
@@ -69,62 +81,14 @@ def test_what_is_no_frame_is_refused() -> None:
 # ---------------------------------------------------------------- the relay
 
 
-class FakeGrid(Grid):
-    """Answers as `answers` says, by the node's number, each so many looks after its message was pushed."""
-
-    def __init__(self, keys: dict[str, bytes], answers: dict[int, list[tuple[int, bytes | int]]]):
-        self._keys, self._answers = keys, answers
-        self._looks = 0
-        self.pushed: list[Message] = []
-
-    def get_nodes(self) -> list[NodeInfo]:
-        return [
-            NodeInfo(node_id=node_id + 1, public_key=pem, status="online")
-            for node_id, pem in enumerate(self._keys.values())
-        ]
-
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        (message,) = messages
-        message.metadata.__dict__["_message_id"] = f"message {message.metadata.dst_node_id}"
-        self.pushed.append(message)
-        return [message.metadata.message_id]
-
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        self._looks += 1
-        return [
-            Message(Error(what) if isinstance(what, int) else flower.to_record(what), reply_to=message)
-            for message in self.pushed
-            for looks, what in self._answers.get(message.metadata.dst_node_id - 1, [])
-            if looks == self._looks
-        ]
-
-    def set_run(self, *_: Any) -> None: ...
-    def create_message(self, *_: Any) -> Any: ...
-    def get_node_ids(self) -> Any: ...
-    def send_and_receive(self, *_: Any, **__: Any) -> Any: ...
-
-    @property
-    def run(self) -> Any: ...
-
-
-@pytest.fixture(autouse=True)
-def in_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages can be made in a task of Flower's only."""
-    for name in ("task_id", "run_id", "node_id"):
-        monkeypatch.setattr(f"flwr.supercore.task_identity.TaskIdentity._{name}", 1)
-
-
-def pem(body: bytes) -> bytes:
-    return b"-----BEGIN PUBLIC KEY-----\n" + base64.b64encode(body) + b"\n-----END PUBLIC KEY-----\n"
-
-
 KEYS = {name: pem(name.encode()) for name in ("north", "south", "east")}
 NORTH, SOUTH, EAST = (flower.fingerprint(key) for key in KEYS.values())
+MAX = 1000
 
 
 def outcomes(grid: FakeGrid, names: Iterable[str], time_s: float) -> list[tuple[str, bytes | str]]:
     messages = {name: name.encode() for name in names}
-    return list(flower.exchange(grid, messages, time.monotonic() + time_s))
+    return list(flower.exchange(grid, messages, time.monotonic() + time_s, MAX))
 
 
 def test_each_outcome_is_told_once_and_the_absent_at_once() -> None:
@@ -138,11 +102,40 @@ def test_each_outcome_is_told_once_and_the_absent_at_once() -> None:
     ]
 
 
+def test_a_message_that_flower_gives_up_when_its_time_is_over_was_not_answered() -> None:
+    grid = FakeGrid(KEYS, {0: [(1, flower.MESSAGE_UNAVAILABLE)]})
+    assert outcomes(grid, [NORTH], 10) == [(NORTH, "did not answer in time")]
+
+
 def test_the_silent_are_told_at_the_deadline_which_is_how_long_messages_last() -> None:
     grid, began = FakeGrid(KEYS, {0: [(1, b"here")]}), time.monotonic()
     assert outcomes(grid, [NORTH, SOUTH], 0.5) == [(NORTH, b"here"), (SOUTH, "did not answer in time")]
     assert 0.4 < time.monotonic() - began < 1.5
     assert all(0 < message.metadata.ttl <= 0.5 for message in grid.pushed)
+
+
+def test_an_answer_may_have_what_is_allowed_and_no_byte_more() -> None:
+    grid = FakeGrid(KEYS, {0: [(1, bytes(MAX))], 1: [(1, bytes(MAX + 1))]})
+    assert outcomes(grid, [NORTH, SOUTH], 10) == [
+        (NORTH, bytes(MAX)),
+        (SOUTH, "its answer has 1,001 bytes, allowed are 1,000"),
+    ]
+
+
+def test_a_reason_of_any_length_is_cut() -> None:
+    grid = FakeGrid(KEYS, {0: [(1, flower.to_error("x" * 5000))]})
+    ((_, reason),) = outcomes(grid, [NORTH], 10)
+    assert reason == "x" * 300
+
+
+def test_one_that_stops_in_the_middle_of_its_answer_keeps_nobody_waiting_and_is_dropped() -> None:
+    grid = FakeGrid(KEYS, {0: [(1, b"half")], 1: [(1, b"whole")]})
+    grid.client.unavailable.add(1)
+    began = time.monotonic()
+    told = outcomes(grid, [NORTH, SOUTH], 0.6)
+    assert told == [(SOUTH, b"whole"), (NORTH, "did not answer in time")]
+    assert time.monotonic() - began < 2
+    assert grid.client.objects == {}  # Flower was told to keep nothing of either
 
 
 def test_nobody_is_asked_when_the_time_is_over() -> None:
@@ -160,7 +153,7 @@ def test_the_relay_serves_frames_until_the_operator_closes() -> None:
         thread.start()
         flower.send_frame(near, {"do": "nodes"})
         assert flower.receive_frame(near) == ({"nodes": sorted([NORTH, SOUTH, EAST])}, b"")
-        flower.send_frame(near, {"do": "exchange", "deadline_s": 5, "count": 2})
+        flower.send_frame(near, {"do": "exchange", "deadline_s": 5, "count": 2, "bytes_max": MAX})
         flower.send_frame(near, {"to": NORTH}, b"message")
         flower.send_frame(near, {"to": "nobody"}, b"message")
         assert [flower.receive_frame(near) for _ in range(3)] == [
@@ -187,3 +180,20 @@ def test_a_message_that_is_not_handed_over_ends_the_connection(monkeypatch: pyte
     assert flower._in_time(lambda: "here") == "here"
     with pytest.raises(KeyError):
         flower._in_time(lambda: {}["nothing"])
+
+
+def test_flower_is_imported_by_the_files_named_after_it_alone() -> None:
+    found = {
+        path.name
+        for path in Path(ipfl.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        if name.split(".")[0] == "flwr"
+    }
+    assert found == {"flower.py", "flower_replies.py", "flower_control.py"}

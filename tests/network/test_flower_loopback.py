@@ -1,6 +1,7 @@
 """A market's bytes over Flower as it is: a SuperLink and SuperNodes as processes, TLS and keys, on this machine."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 from ipfl.errors import NetworkError
 from ipfl.network import programs
 from ipfl.network.certificates import make_authority, make_server_certificate
-from ipfl.network.flower_host import FlowerHost
+from ipfl.network.flower_host import REPLY_BYTES_MAX, FlowerHost
 from ipfl.network.flower_node import FlowerNode
 from ipfl.network.keys import ParticipantKey, make_participant_key
 from network.ports import free_port
@@ -119,6 +120,25 @@ def test_twenty_megabytes_come_back_as_they_went(market: Market) -> None:
     replies, reasons = market.host.exchange(dict.fromkeys(market.fingerprints, body), PLENTY_S)
     assert reasons == {}
     assert all(reply == body[::-1] for reply in replies.values())
+
+
+def test_of_an_answer_too_large_little_is_taken_in_and_the_next_one_comes(market: Market) -> None:
+    first, second = market.fingerprints
+    market.participants[0].answer = lambda body: os.urandom(150 << 20)
+    market.host.reply_bytes_max, before = 10 << 20, database_bytes(market)
+    try:
+        replies, reasons = market.host.exchange({first: b"a", second: b"b"}, PLENTY_S)
+        assert replies == {second: b"B"}
+        assert re.fullmatch("its answer has [0-9,]+ bytes or more, allowed are 10,485,760", reasons[first])
+        assert database_bytes(market) - before < 100 << 20  # what came before the relay saw it
+        market.participants[0].answer = bytes.upper
+        assert market.host.exchange({first: b"again"}, PLENTY_S) == ({first: b"AGAIN"}, {})
+    finally:
+        market.host.reply_bytes_max = REPLY_BYTES_MAX
+
+
+def database_bytes(market: Market) -> int:
+    return (market.folder / "host" / "state.db").stat().st_size
 
 
 def test_nothing_is_a_message_too(market: Market) -> None:

@@ -104,6 +104,7 @@ def test_a_lost_key_is_replaced_and_nothing_else_changes(world, home):
     before = world.fingerprint(B)
     if home == "lost":
         shutil.rmtree(world.home(B))
+        OwnDisk(world.home(B)).note_lost()
     now = replaced(world, B)
     answers = connected(world).answers
     answers[now] = world.node(B, key=f"{B}-new").answer

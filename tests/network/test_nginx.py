@@ -1,7 +1,6 @@
 """The example of a proxy lets participants through, and nobody to the rest. nginx runs as an ordinary process here."""
 
 import os
-import shutil
 import ssl
 import subprocess
 import threading
@@ -17,25 +16,8 @@ from ipfl.network.flower_host import FlowerHost
 from ipfl.network.flower_node import FlowerNode
 from ipfl.network.keys import make_participant_key
 from network.ports import free_port
+from network.proxy import NGINX, proxy_command
 
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "nginx-market.conf"
-MAIN = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/market.conf;
-}}
-"""
 pytest.importorskip("flwr")
 pytestmark = [
     pytest.mark.slow,
@@ -50,18 +32,12 @@ def proxy_port(tmp_path: Path) -> Iterator[tuple[int, int]]:
     public, inner = free_port(), free_port()
     make_authority(tmp_path / "keys", "test")
     make_server_certificate(tmp_path / "keys", ["localhost"])
-    text = EXAMPLE.read_text()
-    for given, here in {
+    places = {
         "127.0.0.1:8000": f"127.0.0.1:{inner}",
         "listen 443": f"listen 127.0.0.1:{public}",
-        "/srv/market/keys": str(tmp_path / "keys"),
         "market.example": "localhost",
-    }.items():
-        assert given in text
-        text = text.replace(given, here)
-    (tmp_path / "market.conf").write_text(text)
-    (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path))
-    command = [str(NGINX), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    }
+    command = proxy_command(tmp_path, tmp_path / "keys", places)
     with subprocess.Popen(command) as nginx:
         try:
             end = time.monotonic() + 20

@@ -1,13 +1,13 @@
 """Whom the operator's SuperLink has turned away, by its log."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
-from ipfl.errors import NetworkError
 from ipfl.network.keys import make_participant_key
-from ipfl.network.superlink import SuperLink, turned_away
+from ipfl.network.superlink import SuperLink, _last_line, turned_away
 
 
 def turned_away_line(public_text: str) -> str:
@@ -39,33 +39,54 @@ def test_each_line_of_the_log_is_told_once_and_when_it_is_whole(tmp_path: Path) 
         assert superlink.newly_turned_away() == []
 
 
-def test_it_lets_in_the_keys_of_this_start_and_forgets_all_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
     for name in ("ca.crt", "server.crt", "server.key"):
         (tmp_path / name).touch()
-    database = tmp_path / "state.db"
-    asked: list[str] = []
+    return tmp_path
 
-    def ask(command: list[str], home: Path, timeout_s: float) -> tuple[int, str]:
-        asked.append((tmp_path / "registering.pub").read_text().strip())
-        return (1, "no room") if asked[-1] == "refused" else (0, "")
 
-    monkeypatch.setattr("ipfl.network.programs.ask", ask)
-    monkeypatch.setattr(SuperLink, "_launch", lambda self: database.touch())
+def test_it_begins_with_an_empty_database_whatever_there_was_and_lets_in_the_keys_given(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("flwr")
+    folder, asked, found = keys / "work", list[tuple[str, dict[str, str]]](), list[list[bool]]()
+    database = [folder / f"state.db{end}" for end in ("", "-wal", "-shm")]
 
-    def start(**keys: str) -> list[str]:
-        asked.clear()
-        SuperLink(tmp_path, tmp_path, "127.0.0.1", 1).start({key: (key, line) for key, line in keys.items()})
-        return list(asked)
+    def launch(_: SuperLink) -> None:
+        found.append([path.exists() for path in database])
+        for path in database:
+            path.touch()
 
-    assert start(a="line a", b="line b") == ["line a", "line b"]
-    database.write_text("a and b")
-    assert start(a="line a", b="line b", c="line c") == ["line c"]
-    assert database.read_text() == "a and b"
-    with pytest.raises(NetworkError, match="did not register the key of d: no room"):
-        start(a="line a", b="line b", c="line c", d="refused")
-    assert database.read_text() == "a and b"
-    assert start(a="line a", b="line b", c="line c", d="line d") == ["line d"]
-    assert start(a="line a", c="line c", d="line d") == ["line a", "line c", "line d"]
-    assert database.read_text() == ""
+    monkeypatch.setattr(SuperLink, "_launch", launch)
+    monkeypatch.setattr(
+        "ipfl.engines.flower_control.register",
+        lambda address, ca, lines: asked.append((address, dict(lines))),
+    )
+    for names in ("ab", "ab", "ac"):
+        SuperLink(folder, keys, "127.0.0.1", 1).start({key: (key, f"line {key}\n") for key in names})
+        assert asked.pop() == ("127.0.0.1:1", {name: f"line {name}" for name in names})
+        assert found.pop() == [False] * 3
+    SuperLink(folder, keys, "127.0.0.1", 1).restart()  # after it has died: it remembers the keys
+    assert (found, asked) == ([[True] * 3], [])
+
+
+def test_its_settings_are_toml_wherever_the_keys_are(tmp_path: Path) -> None:
+    folder = tmp_path / 'a "market" \\ of \U0001f4c8 ü'
+    folder.mkdir()
+    for name in ("ca.crt", "server.crt", "server.key"):
+        (folder / name).touch()
+    for host, address in (("::1", "[::1]:1"), ("0.0.0.0", "127.0.0.1:1"), ("127.0.0.1", "127.0.0.1:1")):
+        SuperLink(folder, folder, host, 1, expose_control=True)._write_settings()
+        settings = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        assert settings["superlink"]["market"] == {
+            "address": address,
+            "root-certificates": str(folder / "ca.crt"),
+        }
+
+
+def test_of_what_flower_says_the_last_line_with_words_is_told() -> None:
+    said = "╭─ Error ─────╮\n│ the name is not that of the certificate │\n╰──────╯\n\n"
+    assert _last_line(said) == "the name is not that of the certificate"
+    assert _last_line("first\nlast\n=====") == "last"
+    assert _last_line("╭──╮\n╰──╯") == "it said nothing"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipfl.cli.main import INTERRUPTED
-from ipfl.errors import ConfigError, IpflError
+from ipfl.errors import ConfigError, IpflError, KeyFileError
 
 if TYPE_CHECKING:
     from ipfl.experiment.events import Event
@@ -117,6 +117,7 @@ def host(
         working, market.keys, market.network.host, market.network.port, expose_control=expose_control, log=log
     )
     _check_port(market)
+    _check_own_way(market)
     try:
         with sigterm_pauses(), watching(quiet=quiet or as_json) as show:
             from ipfl.experiment.events import Preparing, RunStarted
@@ -228,6 +229,25 @@ def _check_certificate(market: "Market", quiet: bool) -> None:
     left = days_left(certificate)
     if left < WARNED_DAYS and not quiet:
         click.echo(f"warning: {path} ends in {left} days: `ipfl keys renew {market.keys}`", err=True)
+
+
+def _check_own_way(market: "Market") -> None:
+    """Refuse a certificate that is not for the host to listen at, for this machine reaches the market by it."""
+    from ipfl.network.addresses import reached_at
+    from ipfl.network.certificates import check_certificate, hosts_of, read_certificate
+    from ipfl.network.key_files import quoted
+
+    path, near = market.keys / "server.crt", reached_at(market.network.host)
+    try:
+        check_certificate(path, market.keys / "ca.crt", near)
+    except KeyFileError:
+        always = ("localhost", "127.0.0.1")
+        so_far = [name for name in hosts_of(read_certificate(path)) if name not in always]
+        hosts = " ".join(f"--host {name}" for name in [*so_far, near])
+        raise ConfigError(
+            f"the certificate {path} is not for {near}, by which this machine reaches the market at network.host: "
+            f"`ipfl keys renew {quoted(market.keys)} {hosts}` makes one that is"
+        ) from None
 
 
 def _check_port(market: "Market") -> None:

@@ -45,6 +45,11 @@ POLL_S = 0.2
     type=click.Path(path_type=Path),
     help="Where your model, bills and statement are kept; default: ./PARTICIPANT_ID.",
 )
+@click.option(
+    "--lost-home",
+    is_flag=True,
+    help="Your --home was lost: take the bills of before, which a new one knows nothing of, as they come.",
+)
 @click.option("--yes", is_flag=True, help="Take part without being asked; the quote is printed all the same.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option(
@@ -57,6 +62,7 @@ def join(
     key_file: Path,
     ca: Path | None,
     home: Path | None,
+    lost_home: bool,
     yes: bool,
     quiet: bool,
     as_json: bool,
@@ -97,7 +103,10 @@ def join(
         from ipfl.network.node import Node
 
         consent = Consent(yes, say, aside=as_json)
-        node = Node(terms, data, key, OwnDisk(home), consent, say)
+        disk = OwnDisk(home)
+        if lost_home:
+            disk.note_lost()
+        node = Node(terms, data, key, disk, consent, say)
         link = FlowerNode(home / "flower", address, authority, key_file)
         say(f"{terms.participant_id}, key {key.fingerprint[:16]}..., joins {address}")
         interrupted = _take_part(node, link, consent, say)
@@ -115,11 +124,15 @@ def join(
 
 
 def _make_private(home: Path) -> None:
-    """Make the folder of what is kept, for its owner alone; one that is there is left as it is."""
+    """Make the folder of what is kept, for its owner alone; one that is there is closed to others."""
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if home.stat().st_mode & 0o077:
+            home.chmod(0o700)
     except OSError as error:
-        raise RunFolderError(f"cannot make {home}: {error.strerror}; give another --home") from None
+        raise RunFolderError(
+            f"cannot make {home} a folder of your own: {error.strerror}; give another --home"
+        ) from None
 
 
 def _take_part(node: "Node", link: Any, consent: "Consent", say: "_Voice") -> bool:
@@ -197,7 +210,10 @@ class Consent:
         finally:
             self.asking = False
         if not self._given:
-            click.echo("Not joined: the operator was told your bid, and nothing else.", err=self._aside)
+            click.echo(
+                "Not joined: the operator was told your bid, and how many examples you have of how even labels.",
+                err=self._aside,
+            )
         return self._given
 
 

@@ -32,6 +32,13 @@ class Transport(Protocol):
         ...
 
 
+@runtime_checkable
+class LimitsReplies(Protocol):
+    """A transport that can be told how large a reply may be, so that it takes in no more; `reply_bytes_max` says it."""
+
+    reply_bytes_max: int
+
+
 @dataclass(frozen=True)
 class Member:
     """A participant that the operator has registered: its name, and its key."""

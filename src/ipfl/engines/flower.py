@@ -1,12 +1,13 @@
-"""Bytes over Flower: the operator's relay, and what takes a participant's messages. Only this file imports flwr.
+"""Bytes over Flower: the operator's relay, and what takes a participant's messages.
 
-The operator's side is an app that the SuperLink runs: this file, copied as it is. So it imports the standard library
-and flwr alone, and imports quickly. The relay that it is takes messages from the operator's process, hands them to
-Flower and brings back the replies; it holds no logic of the market's.
+Only the files flower*.py of this folder import flwr. The operator's side is an app that the SuperLink runs: this file
+and `flower_replies.py`, copied as they are. So they import the standard library and flwr alone, and import quickly.
+The relay that it is takes messages from the operator's process, hands them to Flower and brings back the replies; it
+holds no logic of the market's.
 
 The participant's side never runs an app that the SuperLink sends. Its SuperNode is told to start no app by itself,
 and `serve_tasks` fetches the messages from it and answers them with the participant's own installed code. For that it
-takes the same requests as Flower's own `flwr-clientapp` does, which are internal to flwr: hence the exact version.
+takes the same requests as Flower's own `flwr-clientapp` does, which are internal to flwr: hence a few versions alone.
 """
 
 import base64
@@ -26,22 +27,34 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from .flower_replies import LOST, STRANGE, Incoming
+
 MESSAGE_TYPE = "query.market"
 RELAY_POLL_S, NODE_POLL_S = 0.1, 0.25
 """Between two looks of the relay whether replies are there, and of a participant whether a message is."""
 NODE_UNAVAILABLE = 5
 """Flower's code for one that has left, or has not been heard of for a minute."""
+MESSAGE_UNAVAILABLE = 3
+"""Flower's code for a message that it does not hold any more, which here means that its time is over."""
 FETCH_S = 30
 """So long a SuperNode may take to hand over a message that it has."""
 SILENT = "did not answer in time"
 ABSENT = "is not connected to the market"
-LOST = "lost its connection before its answer was there"
+HEAD_BYTES_MAX = 1 << 24
+"""Of a frame's head, which names every participant at most."""
+REASON_MAX = 300
+"""Letters of the reason that a participant gives for not answering."""
 
 if TYPE_CHECKING:
     from flwr.supercore.protobuf.client import ProtobufClientInterceptor
     from flwr.supercore.runtime import RuntimeHttpClient
 
 Fetched = TypeVar("Fetched")
+
+
+class NotHandedOverError(ConnectionError):
+    """A SuperNode has a message and does not hand it over: nothing was answered."""
+
 
 server_app = ServerApp()
 client_app = ClientApp()
@@ -76,7 +89,7 @@ def from_record(record: RecordDict) -> bytes:
     try:
         return bytes(record.array_records["body"]["body"].data)
     except KeyError:
-        raise ValueError("answered with a record that is not of this market") from None
+        raise ValueError(STRANGE) from None
 
 
 def fingerprint(public_key: bytes) -> str:
@@ -97,17 +110,21 @@ def send_frame(connection: Connection, head: dict[str, object], body: bytes | No
         connection.send_bytes(body)
 
 
-def receive_frame(connection: Connection) -> tuple[dict[str, object], bytes]:
+def receive_frame(connection: Connection, bytes_max: int | None = None) -> tuple[dict[str, object], bytes]:
     """The head of the next frame, and its bytes: none where it has none.
 
+    Args:
+      connection: to the other end.
+      bytes_max: more bytes than these are not taken in; None for as many as come.
     Raises:
       EOFError: the other end has closed.
+      OSError: there are more bytes; the connection is closed then.
       ValueError: what comes is no frame.
     """
-    head = json.loads(connection.recv_bytes())
+    head = json.loads(connection.recv_bytes(HEAD_BYTES_MAX))
     if not isinstance(head, dict):
         raise ValueError("a frame's head is an object")
-    return head, connection.recv_bytes() if head.pop("body", False) else b""
+    return head, connection.recv_bytes(bytes_max) if head.pop("body", False) else b""
 
 
 # ---------------------------------------------------------------- the operator's relay
@@ -146,7 +163,7 @@ def serve_operator(grid: Grid, connection: Connection) -> None:
         for _ in range(int(str(head["count"]))):
             one, body = receive_frame(connection)
             messages[str(one["to"])] = body
-        for name, outcome in exchange(grid, messages, deadline):
+        for name, outcome in exchange(grid, messages, deadline, int(str(head["bytes_max"]))):
             if isinstance(outcome, bytes):
                 send_frame(connection, {"from": name}, outcome)
             else:
@@ -154,15 +171,18 @@ def serve_operator(grid: Grid, connection: Connection) -> None:
         send_frame(connection, {"end": True})
 
 
-def exchange(grid: Grid, messages: dict[str, bytes], deadline: float) -> Iterator[tuple[str, bytes | str]]:
+def exchange(
+    grid: Grid, messages: dict[str, bytes], deadline: float, bytes_max: int
+) -> Iterator[tuple[str, bytes | str]]:
     """Send each its message and give what comes of it, as it comes: the bytes of a reply, or why there is none.
 
     Args:
       grid: of Flower.
       messages: by the fingerprint of a key; emptied as they are sent, for they may be large.
       deadline: on the monotonic clock; no message is delivered after it.
+      bytes_max: that a reply may have; of a larger one no more is taken in.
     """
-    nodes = _nodes(grid)
+    nodes, incoming = _nodes(grid), Incoming(grid, bytes_max, deadline)
     waiting = {}
     for name in list(messages):
         body = messages.pop(name)
@@ -179,12 +199,13 @@ def exchange(grid: Grid, messages: dict[str, bytes], deadline: float) -> Iterato
             else:
                 yield name, "was not asked: Flower did not take its message"
     while waiting and time.monotonic() < deadline:
-        for reply in grid.pull_messages(list(waiting)):
+        for message_id, reply in incoming.look(list(waiting)):
             # what answers nothing that is open has been answered already
-            if name := waiting.pop(reply.metadata.reply_to_message_id, ""):
-                yield name, _outcome(reply)
+            if name := waiting.pop(message_id, ""):
+                yield name, reply if isinstance(reply, str) else _outcome(reply, bytes_max)
         if waiting:
             time.sleep(min(RELAY_POLL_S, max(0.0, deadline - time.monotonic())))
+    incoming.drop()
     for name in waiting.values():
         yield name, SILENT
 
@@ -196,16 +217,21 @@ def _nodes(grid: Grid) -> dict[str, int]:
     }
 
 
-def _outcome(reply: Message) -> bytes | str:
+def _outcome(reply: Message, bytes_max: int) -> bytes | str:
     if reply.has_error():
         if reply.error.code == NODE_UNAVAILABLE:
             return LOST
+        if reply.error.code == MESSAGE_UNAVAILABLE:
+            return SILENT
         reason = reply.error.reason or "no reason given"
         return f"Flower could not bring its answer (error {reply.error.code}): {reason}"
     try:
-        return from_record(reply.content)
+        body = from_record(reply.content)
     except ValueError as error:
-        return str(error)
+        return str(error)[:REASON_MAX]
+    if len(body) > bytes_max:
+        return f"its answer has {len(body):,} bytes, allowed are {bytes_max:,}"
+    return body
 
 
 # ---------------------------------------------------------------- the participant's side
@@ -231,7 +257,7 @@ def serve_tasks(
       stop: asked before each look.
     Raises:
       Exception: whatever `answer` raised, once the other side has been told that there is no answer.
-      ConnectionError: the SuperNode does not answer.
+      ConnectionError: the SuperNode does not answer; NotHandedOverError: nor was anything answered.
     """
     import httpx
     from flwr.proto.runtime_pb2 import AcquireTaskRequest
@@ -314,7 +340,7 @@ def _in_time(fetch: Callable[[], Fetched]) -> Fetched:
     try:
         outcome = found.get(timeout=FETCH_S)
     except queue.Empty:
-        raise ConnectionError(f"the SuperNode did not hand over a message within {FETCH_S} s") from None
+        raise NotHandedOverError(f"the SuperNode did not hand over a message within {FETCH_S} s") from None
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome

@@ -18,6 +18,7 @@ from jaxtyping import Float32, Int
 from ipfl.engines.base import Progress
 from ipfl.engines.exchange import Member, Registration, Transport
 from ipfl.engines.messages import REQUEST, Message, Sign, array_digest, request_digest, sealed
+from ipfl.engines.offers import OFFER_WAIT_S, Silences
 from ipfl.engines.replies import Asked, RefusalError, evaluation, in_plain_letters, own_reply, trained
 from ipfl.engines.requests import Request, evaluate_request, train_request
 from ipfl.errors import ReplyError, check
@@ -49,6 +50,7 @@ class _Known:
     judged: tuple[str, EvaluateReply] | None = None  # by the digest of the model, judged in the same exchange
     enquiry: Registration | None = None
     settled: bool = False
+    mute: bool = False  # it left the last request without any answer
 
 
 @dataclass(eq=False)
@@ -91,6 +93,7 @@ class RemoteEngine:
         self._place = {member.fingerprint: index for index, member in enumerate(self.members)}
         self._round_index, self._part = -1, 0
         self._answered: set[int] = set()
+        self._silences = Silences()
         self.exchanges = 0
 
     @property
@@ -128,17 +131,29 @@ class RemoteEngine:
         """The common initial parameters theta_0 and buffers."""
         return self.theta_0.copy(), self.buffers_0.copy()
 
-    def register(self) -> None:
-        """Offer the market to those who can be reached and have not registered; take in what they say."""
-        online = self.transport.online()
-        asked = {
-            index: {"what": "offer", "offer": dict(self.offer), "quote": self._quoted(index)}
-            for index, member in enumerate(self.members)
-            if self._known[index].registration is None and member.fingerprint in online
-        }
+    def register(self, mute_too: bool = True) -> None:
+        """Offer the market to those who can be reached and have not registered; take in what they say.
+
+        `mute_too`: also to those who lately left offers unanswered, for whom the others would wait again.
+        """
+        online, begun = self.transport.online(), self._round_index >= 0
+        asked: dict[int, dict[str, Any]] = {}
+        for index, member in enumerate(self.members):
+            if member.fingerprint not in online:
+                self._silences.forget(index)
+            elif self._known[index].registration is None and (
+                mute_too or self._silences.due(index, self._round_index)
+            ):
+                asked[index] = {"what": "offer", "offer": dict(self.offer), "quote": self._quoted(index)}
         if not asked:
             return
-        replies, reasons = self._exchange(asked, {index: {} for index in asked}, None)
+        wait_s = min(self.deadline_s, OFFER_WAIT_S) if begun else self.deadline_s
+        replies, reasons = self._exchange(asked, {index: {} for index in asked}, None, wait_s)
+        for index in asked:
+            if self._known[index].mute:
+                self._silences.note(index, self._round_index)
+            else:
+                self._silences.forget(index)
         for index, reply in replies.items():
             try:
                 self._take_registration(index, reply)
@@ -231,8 +246,12 @@ class RemoteEngine:
         contents: Mapping[int, Mapping[str, Any]],
         arrays: Mapping[int, Mapping[str, np.ndarray]],
         progress: Progress | None,
+        wait_s: float | None = None,
     ) -> tuple[dict[int, Message], dict[int, str]]:
-        """Send requests; the replies that are what they should be, and the reasons why others are not."""
+        """Send requests; the replies that are what they should be, and the reasons why others are not.
+
+        `wait_s`: instead of until the deadline. Requests say the deadline all the same, as clocks differ.
+        """
         online, reasons = self.transport.online(), dict[int, str]()
         messages, digests = {}, {}
         for index, content in contents.items():
@@ -260,9 +279,10 @@ class RemoteEngine:
 
         if messages:
             self.exchanges += 1
-            replies, silent = self.transport.exchange(messages, self.deadline_s, heard)
+            replies, silent = self.transport.exchange(messages, wait_s or self.deadline_s, heard)
             for index in digests:
                 fingerprint = self.members[index].fingerprint
+                self._known[index].mute = fingerprint not in replies
                 if fingerprint not in replies:
                     reasons[index] = silent.get(fingerprint, "no reply")
                     continue

@@ -32,6 +32,11 @@ class Asked(NamedTuple):
     digest: str
 
 
+def reply_bytes_max(theta_0: Float32[np.ndarray, "p"], buffers_0: Float32[np.ndarray, "b"]) -> int:
+    """How large a reply may be in a market of such models."""
+    return 4 * (theta_0.nbytes + buffers_0.nbytes) + TEXT_ROOM
+
+
 def own_reply(
     content: bytes, asked: Asked, theta_0: Float32[np.ndarray, "p"], buffers_0: Float32[np.ndarray, "b"]
 ) -> Message:
@@ -44,7 +49,7 @@ def own_reply(
     Raises:
       ReplyError: it is too large, damaged, somebody else's, or the answer to something else.
     """
-    reply = opened(REPLY, content, asked.member.verify, 4 * (theta_0.nbytes + buffers_0.nbytes) + TEXT_ROOM)
+    reply = opened(REPLY, content, asked.member.verify, reply_bytes_max(theta_0, buffers_0))
     told = reply.content
     if (told.get("from"), told.get("participant_id")) != (
         asked.member.fingerprint,

@@ -90,8 +90,9 @@ def train_privately(
 ) -> float:
     """Take DP-SGD steps from the parameters that `model` holds; otherwise as `local_update.train`.
 
-    Batches and noise follow from (seed, round, participant) and what the job starts from: the same job done again gives
-    the same numbers and so costs no more privacy, another job of the same round gets noise of its own.
+    Batches and noise follow from (seed, round, participant) and all that the job is: the same job done again gives the
+    same numbers and so costs no more privacy; another one, however little it differs, gets noise of its own. Two jobs
+    with the same noise would show their difference without any.
 
     Returns:
       Mean cross-entropy over the examples of all steps; NaN where there are no steps. It is not private.
@@ -99,7 +100,7 @@ def train_privately(
     steps = training.steps if job.steps is None else job.steps
     if steps == 0:
         return math.nan
-    random = generator(seed << 64 | _key(job), job.round_index, job.participant, "privacy")
+    random = generator(seed << 256 | _key(job), job.round_index, job.participant, "privacy")
     rate = sampling_rate(len(y), training.batch_size)
     noise = torch.Generator(device=x.device).manual_seed(int(random.integers(2**63 - 1)))
     theta, grad = model.theta, model.grad
@@ -171,8 +172,9 @@ class _Private:
 
 
 def _key(job: TrainJob) -> int:
-    """64 bits of what a job starts from."""
-    digest = hashlib.sha256(np.ascontiguousarray(job.params).tobytes())
-    if job.centre is not None:
-        digest.update(np.ascontiguousarray(job.centre).tobytes())
-    return int.from_bytes(digest.digest()[:8], "big")
+    """256 bits of all that a job is: whoever chooses jobs finds no two with the same."""
+    digest = hashlib.sha256(repr((job.pull, job.align, job.steps, job.published)).encode())
+    for vector in (job.params, job.buffers, job.centre, job.direction):
+        digest.update(b"none" if vector is None else str(vector.shape).encode())
+        digest.update(b"" if vector is None else np.ascontiguousarray(vector).tobytes())
+    return int.from_bytes(digest.digest(), "big")

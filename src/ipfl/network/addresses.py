@@ -19,6 +19,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def reached_at(host: str) -> str:
+    """The host by which this machine reaches what listens at one: its own where that is all of its addresses.
+
+    >>> [reached_at(host) for host in ("127.0.0.1", "::1", "0.0.0.0", "::")]
+    ['127.0.0.1', '::1', '127.0.0.1', '::1']
+    """
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of an address.
 

@@ -4,13 +4,14 @@ With what was on offer to it, it solves its own problem again, by the same marke
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ipfl.config import PrivacyConfig
+from ipfl.config import PARTICIPANT_ID_PATTERN, PrivacyConfig
 from ipfl.errors import IpflError
 from ipfl.learning.private import epsilon_spent
 from ipfl.ledger.booking import sale_key
@@ -20,13 +21,18 @@ from ipfl.market.units import UNITS, billed, units_up, whole_units
 from ipfl.network.billing import ANOTHER, receipt_of
 from ipfl.types.market import Bids, GainCurve
 
+FIELDS = {"round_index", "receipt", "lines", "offers", "privacy"}
+LOST_HOME = " (if this folder stands in for one that was lost: ipfl join --lost-home)"
+
 
 @dataclass(frozen=True)
 class Agreed:
     """What a participant holds a bill against: who it is, what it bid, and the rules it agreed to.
 
-    `private_steps` are those that it has taken by the round that is billed, as far as it can tell, and `sampling_rate`
-    how likely one of its examples is to take part in one.
+    `members` says how many there are. `answered`: whether it took part in the round; only then has it traded.
+    `bid_known` is False of rounds that it knows nothing of any more: of them receipts and sums are checked alone.
+    `reversals`: whether sales may be taken back. `private_steps` are those that it has taken by the round that is
+    billed, and `sampling_rate` how likely one of its examples is to take part in one.
     """
 
     participant_id: str
@@ -38,6 +44,10 @@ class Agreed:
     lam: float
     allocation: str
     payment: str
+    members: int
+    answered: bool = True
+    bid_known: bool = True
+    reversals: bool = False
     privacy: PrivacyConfig | None = None
     private_steps: int = 0
     sampling_rate: float = 1.0
@@ -57,12 +67,22 @@ def problems(
     """
     try:
         known = dict(booked or {})
+        if set(bill) != FIELDS:
+            return [f"it is no bill (it has not the fields {', '.join(sorted(FIELDS))})"]
         return [
             *_receipt_problems(bill, agreed, run, balance),
             *_line_problems(bill, agreed, known),
             *_privacy_problems(bill["privacy"], agreed),
         ]
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, IpflError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        IpflError,
+    ) as error:
         return [f"it is no bill ({type(error).__name__}: {error})"]
 
 
@@ -111,7 +131,14 @@ def _line_problems(bill: Any, agreed: Agreed, booked: dict[str, int]) -> list[st
         if "buyer" not in terms:
             if key != f"reversal/{terms['of']}" or booked.get(terms["of"]) != -amount:
                 found.append(f"{where} it does not give back what was billed before")
+            elif amount < 0 and not agreed.reversals:
+                found.append(f"{where} it takes back a sale, which the terms do not allow (limits.reversals)")
             continue
+        if not (agreed.answered or not agreed.bid_known):
+            found.append(f"{where} it trades in a round that was not answered{LOST_HOME}")
+        for name in (terms["buyer"], terms["seller"]):
+            if not re.fullmatch(PARTICIPANT_ID_PATTERN, name):
+                found.append(f"{where} {name[:40]!r} is nobody's name")
         if key != sale_key(bill["round_index"], terms["buyer"], terms["seller"]):
             found.append(f"{where} it is not of round {bill['round_index']}, or of others")
         for name, value in rules.items():
@@ -126,8 +153,10 @@ def _line_problems(bill: Any, agreed: Agreed, booked: dict[str, int]) -> list[st
             wanted = (me, agreed.num_examples, units_up(agreed.export_cost), terms["price"])
             if terms["price"] < units_up(agreed.export_cost):
                 found.append(f"{where} the price is below the export cost that was bid")
-        if own != wanted:
+        if own != wanted and agreed.bid_known:
             found.append(f"{where} it says {own}, by the bid it should be {wanted}")
+    if not agreed.bid_known:
+        return found
     if bill["offers"] is not None:
         found += _price_problems(bill["offers"], bought, agreed)
     elif bought:
@@ -139,6 +168,8 @@ def _price_problems(offers: Any, bought: Mapping[str, Mapping[str, Any]], agreed
     """Solve the buyer's problem again and hold the lines against it."""
     me, sellers = offers["place"], offers["sellers"]
     m = len(sellers) + 1
+    if m > agreed.members:
+        return [f"it has offers of {m - 1:,} sellers, but the market has {agreed.members:,} members"]
     names = [
         seller["name"] if seller["name"] != ANOTHER else f"({place})" for place, seller in enumerate(sellers)
     ]

@@ -7,16 +7,18 @@ and distance, without names but for those it bought from. With that the particip
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ipfl.ledger import Ledger, OperatorKey
+from ipfl.ledger import Entry, Ledger, OperatorKey
 from ipfl.ledger.prices import matrix_of
 from ipfl.ledger.receipts import Receipt
 from ipfl.market.curve_text import parse_curve
+from ipfl.types import OPERATOR
 from ipfl.types.market import GainCurve
 from ipfl.upkeep.books import add_up
 
@@ -24,6 +26,16 @@ RECEIPT_FIELDS = tuple(Receipt.__annotations__)
 ANOTHER = "another"
 ROOM = 4 << 20
 """Letters of bills that one message takes; a message has room for four times as many bytes of text."""
+
+
+class Start(NamedTuple):
+    """Where reading the ledger begins: behind an entry, with everybody's balances there."""
+
+    seq: int = 0
+    balances: Mapping[str, int] = {}
+
+
+BEGINNING = Start()
 
 
 def bills_of(ledger: Ledger, key: OperatorKey, run: str, after: int) -> dict[str, list[dict[str, Any]]]:
@@ -35,38 +47,66 @@ def bills_of(ledger: Ledger, key: OperatorKey, run: str, after: int) -> dict[str
       run: the run's digest.
       after: the last round that is left out; -1: none.
     """
-    balances: dict[str, int] = {}
     bills: dict[str, list[dict[str, Any]]] = {}
-    trades: list[Any] = []
-    for entry in ledger.entries():
-        add_up(balances, entry)
-        if entry.kind in ("sale", "reversal") and entry.round_index > after:
-            trades.append(entry)
-        if entry.kind != "round" or entry.round_index <= after:
-            continue
-        people = {name: units for name, units in balances.items() if name != "operator"}
-        receipts = key.receipts(run, entry.round_index, (entry.seq, entry.hash), people)
-        offers = _Offers.of(ledger, entry.terms)
-        for receipt in receipts:
-            name = receipt.participant_id
-            lines = [
-                {"key": trade.key, "amount": amount, "terms": dict(trade.terms)}
-                for trade in trades
-                for owner, amount in [*trade.postings, *_unpaid(trade)]
-                if owner == name
-            ]
-            bought = {line["terms"]["seller"] for line in lines if line["terms"].get("buyer") == name}
-            bills.setdefault(name, []).append(
-                {
-                    "round_index": entry.round_index,
-                    "receipt": {field: getattr(receipt, field) for field in RECEIPT_FIELDS},
-                    "lines": lines,
-                    "offers": offers.to(name, bought) if offers else None,
-                    "privacy": entry.terms.get("privacy", {}).get("participants", {}).get(name),
-                }
-            )
-        trades = []
+    for billed in rounds_from(ledger, BEGINNING):
+        if billed.round_index > after:
+            for name in billed.balances:
+                bills.setdefault(name, []).append(billed.bill(name, key, run))
     return bills
+
+
+def rounds_from(ledger: Ledger, start: Start, until: int | None = None) -> "Iterator[BilledRound]":
+    """The rounds that are booked behind a place, oldest first, up to the entry `until` (None: all)."""
+    balances = dict(start.balances)
+    trades: list[Entry] = []
+    last = ledger.head()[0] if until is None else until
+    for entry in ledger.entries("WHERE seq > ? AND seq <= ?", start.seq, last):
+        add_up(balances, entry)
+        if entry.kind in ("sale", "reversal"):
+            trades.append(entry)
+        elif entry.kind == "round":
+            people = {name: units for name, units in balances.items() if name != OPERATOR}
+            yield BilledRound(ledger, entry, trades, people, Start(entry.seq, dict(balances)))
+            trades = []
+
+
+class BilledRound:
+    """A round as the ledger has it: what a participant's bill of it is made of, when it is asked for.
+
+    Attributes:
+      round_index: which round.
+      balances: of all participants after it, in units.
+      end: where reading goes on behind it.
+    """
+
+    def __init__(
+        self, ledger: Ledger, seal: Entry, trades: Sequence[Entry], balances: Mapping[str, int], end: Start
+    ):
+        self._ledger, self._seal = ledger, seal
+        self.round_index, self.balances, self.end = seal.round_index, balances, end
+        self._lines: dict[str, list[dict[str, Any]]] = {}
+        for trade in trades:
+            for owner, amount in [*trade.postings, *_unpaid(trade)]:
+                line = {"key": trade.key, "amount": amount, "terms": dict(trade.terms)}
+                self._lines.setdefault(owner, []).append(line)
+
+    def bill(self, name: str, key: OperatorKey, run: str) -> dict[str, Any]:
+        """The bill of a participant that had an account by then."""
+        seal, lines = self._seal, self._lines.get(name, [])
+        balance = {name: self.balances[name]}
+        (receipt,) = key.receipts(run, seal.round_index, (seal.seq, seal.hash), balance)
+        bought = {line["terms"]["seller"] for line in lines if line["terms"].get("buyer") == name}
+        return {
+            "round_index": seal.round_index,
+            "receipt": {field: getattr(receipt, field) for field in RECEIPT_FIELDS},
+            "lines": lines,
+            "offers": self._offers.to(name, bought) if self._offers else None,
+            "privacy": seal.terms.get("privacy", {}).get("participants", {}).get(name),
+        }
+
+    @cached_property
+    def _offers(self) -> "_Offers | None":
+        return _Offers.of(self._ledger, self._seal.terms)
 
 
 def that_fit(bills: Sequence[Mapping[str, Any]], room: int = ROOM) -> list[dict[str, Any]]:

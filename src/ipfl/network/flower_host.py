@@ -13,6 +13,8 @@ from pathlib import Path
 from ipfl.errors import NetworkError
 from ipfl.network.door import Door
 from ipfl.network.keys import read_public_key
+from ipfl.network.log_file import keep_short
+from ipfl.network.strangers import Strangers
 from ipfl.network.superlink import STARTING_S, SuperLink
 
 LISTING_S = 30
@@ -21,6 +23,8 @@ WORTH_S = 5.0
 """With less time left nothing is started again: what it takes would be all of it, and more."""
 GRACE_S = 1.0
 """So long after the deadline the relay may still say who has been silent."""
+REPLY_BYTES_MAX = 1 << 30
+RELAY_LOG_BYTES_MAX = 1 << 20
 
 
 class FlowerHost:
@@ -33,6 +37,8 @@ class FlowerHost:
       port: to listen at.
       expose_control: listen at a host that other machines reach, although they reach the control interface then.
       log: hears of keys that wanted to connect and are not registered.
+    Attributes:
+      reply_bytes_max: no more than this is taken in of a reply; whoever knows the market's model says less.
     Raises:
       ConfigError: the host is not this machine's own and `expose_control` is not given, or a key is missing.
     """
@@ -52,10 +58,11 @@ class FlowerHost:
         self._door: Door | None = None
         self._relay: Connection | None = None
         self._relay_pid = 0
-        self._log, self._known = log, set[str]()
+        self._strangers, self._registered = Strangers(log), set[str]()
+        self.reply_bytes_max = REPLY_BYTES_MAX
 
     def start(self, public_keys: Mapping[str, str]) -> None:
-        """Start the SuperLink, register keys that are not yet, and start the relay.
+        """Start the SuperLink, register the keys, and start the relay.
 
         Args:
           public_keys: OpenSSH's line of each participant's public key, by the participant's name.
@@ -65,7 +72,7 @@ class FlowerHost:
           NetworkError: something did not start; the sentence says what, and which log tells more.
         """
         keys = {read_public_key(text, name).fingerprint: (name, text) for name, text in public_keys.items()}
-        self._known = set(keys)
+        self._registered = set(keys)
         try:
             self._superlink.start(keys)
             self._door = Door(self._folder / "relay.log")
@@ -85,7 +92,7 @@ class FlowerHost:
         if answer is None:
             self._revive()
             answer = self._nodes()
-        self._tell_of_strangers()
+        self._look_for_strangers()
         return answer or set()
 
     def exchange(
@@ -149,6 +156,7 @@ class FlowerHost:
     def _start_relay(self) -> None:
         door = self._opened()
         door.forget()
+        keep_short(self._folder / "relay.log", RELAY_LOG_BYTES_MAX)
         self._superlink.run_app(door.place)
         self._relay = door.next(STARTING_S)
         try:
@@ -189,12 +197,10 @@ class FlowerHost:
 
     # ---------------------------------------------------------------- asking the relay
 
-    def _tell_of_strangers(self) -> None:
-        """Log the keys, once each, that the SuperLink has turned away since this was last looked at."""
-        for stranger in self._superlink.newly_turned_away():
-            if stranger not in self._known:
-                self._known.add(stranger)
-                self._log(f"a key that is not registered wanted to connect: fingerprint {stranger}")
+    def _look_for_strangers(self) -> None:
+        """Have the log told of keys that were turned away, but for those that came while they were registered."""
+        turned_away = self._superlink.newly_turned_away()
+        self._strangers.came(key for key in turned_away if key not in self._registered)
 
     def _nodes(self) -> set[str] | None:
         """None if the relay is gone."""
@@ -225,16 +231,17 @@ class FlowerHost:
         end = time.monotonic() + left_s + GRACE_S
         try:
             relay = self._connected()
-            flower.send_frame(relay, {"do": "exchange", "deadline_s": left_s, "count": len(messages)})
+            head = {"deadline_s": left_s, "count": len(messages), "bytes_max": self.reply_bytes_max}
+            flower.send_frame(relay, {"do": "exchange", **head})
             for name, body in messages.items():
                 flower.send_frame(relay, {"to": name}, body)
             while frame := self._next_frame(end):
-                head, body = frame
-                if head.get("end"):
+                told, body = frame
+                if told.get("end"):
                     return True
-                name = str(head["from"])
-                if "reason" in head:
-                    reasons[name] = str(head["reason"])
+                name = str(told["from"])
+                if "reason" in told:
+                    reasons[name] = str(told["reason"])
                 else:
                     replies[name] = body
                     if on_reply is not None:
@@ -251,7 +258,8 @@ class FlowerHost:
         relay = self._connected()
         while time.monotonic() < end:
             if relay.poll(0.2):
-                return flower.receive_frame(relay)
+                return flower.receive_frame(relay, self.reply_bytes_max)
+            self._look_for_strangers()  # the log may grow fast
             if self._superlink.pid() is None:
                 return None
         return None

@@ -110,6 +110,7 @@ class FlowerNode:
         self._log.write_bytes(b"")
         port = _free_port()
         process = self._process = programs.start(self._command(port, secret_file), self._log, self._folder)
+        answered = True
         try:
             if not self._connects(process, stop):
                 return self._why_ended() if process.poll() is not None else f"no connection: see {self._log}"
@@ -120,11 +121,13 @@ class FlowerNode:
             flower.serve_tasks(
                 f"127.0.0.1:{port}", secret, answer, lambda: stop.is_set() or not watch.lives()
             )
-        except ConnectionError:
+        except ConnectionError as error:
+            answered = not isinstance(error, flower.NotHandedOverError)
             if process.poll() is None:
                 return f"its SuperNode does not answer: see {self._log}"
         finally:
-            self._send_what_is_answered(process)
+            if answered:
+                self._send_what_is_answered(process)
             programs.end(process)
             secret_file.unlink(missing_ok=True)
         return "" if stop.is_set() else self._why_ended()

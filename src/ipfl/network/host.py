@@ -6,7 +6,8 @@ The round loop, the run folder and the ledger are those of every run; `hosting` 
 from collections.abc import Callable
 from pathlib import Path
 
-from ipfl.engines.exchange import Transport
+from ipfl.engines.exchange import LimitsReplies, Transport
+from ipfl.engines.replies import reply_bytes_max
 from ipfl.experiment.events import Preparing, Watcher
 from ipfl.experiment.loop import begin, check_key, go_on
 from ipfl.ledger import OperatorKey
@@ -48,7 +49,7 @@ def host_market(
                 f"a place is kept for {', '.join(kept)}: give a key in the market file, and go on with it"
             )
         )
-    hosting = Hosting.of(market, transport, key, tell, log)
+    hosting = _hosting(market, transport, key, tell, log)
     hosting.gather(first=True)
     return begin(hosting.set_up(), key, out, watch)
 
@@ -80,7 +81,18 @@ def resume_market(
     check_key(started, key)
     for name in enter_new_keys(market, folder):
         tell(Preparing(f"{name} has a new key, which is in the ledger now"))
-    hosting = Hosting.of(market, transport, key, tell, log)
+    hosting = _hosting(market, transport, key, tell, log)
     setup = hosting.set_up(started.config.participants.rows)
     hosting.engine.register()  # there may be no round left before which it would
     return go_on(started, hosting.with_bids_known(setup), key, watch)
+
+
+def _hosting(
+    market: Market, transport: Transport, key: OperatorKey, tell: Watcher, log: Callable[[str], None]
+) -> Hosting:
+    """The market and its engine; the transport takes in no larger replies than the engine would read."""
+    hosting = Hosting.of(market, transport, key, tell, log)
+    if isinstance(transport, LimitsReplies):
+        engine = hosting.engine
+        transport.reply_bytes_max = reply_bytes_max(engine.theta_0, engine.buffers_0)
+    return hosting

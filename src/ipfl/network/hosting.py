@@ -92,7 +92,7 @@ class Hosting:
             about={"market": market.identity, "members": market.first_keys},
         )
         teller = Teller(key, [member.participant_id for member in members], config.market)
-        engine.bills = lambda index, after: teller.bills(index, after, engine.billed_until)
+        engine.bills = teller.bills
         engine.quote = lambda index, asking: teller.quoted(index, asking, engine.known_bids)
         return cls(market, place, engine, teller, watch)
 
@@ -106,7 +106,7 @@ class Hosting:
 
     def opened(self, books: Books) -> None:
         """From now on there are bills."""
-        self.teller.books = books
+        self.teller.open(books)
         self.engine.remember(self.teller.earlier_bids())
 
     def before_round(self, setup: Setup) -> Setup:
@@ -126,9 +126,10 @@ class Hosting:
 
     def finished(self) -> None:
         """Bring everybody its last bills, and tell it that the market is over; wait for those who are away."""
-        until, shown = self.clock() + self.market.network.settle_wait_s, ""
+        until, shown, waiting = self.clock() + self.market.network.settle_wait_s, "", False
         while True:
-            self.engine.register()  # whoever is not known since the operator was interrupted after the last round
+            # whoever is not known since the operator was interrupted after the last round
+            self.engine.register(mute_too=waiting)
             self.engine.settle(finished=True)
             owed = ", ".join(self._owed())
             if not owed:
@@ -139,6 +140,7 @@ class Hosting:
             if owed != shown:
                 self.watch(Preparing(f"every round is done; waiting for {owed} to fetch the last bills"))
                 shown = owed
+            waiting = True
             self.sleep(POLL_S)
 
     def _owed(self) -> list[str]:
@@ -159,9 +161,9 @@ class Hosting:
         `first`: for all, as long as the market file says, before the first round.
         """
         network, members, keyed = self.market.network, self.market.members, self.market.keyed
-        until, shown = self.clock() + network.start_wait_s, ""
+        until, shown, waiting = self.clock() + network.start_wait_s, "", first
         while True:
-            self.engine.register()
+            self.engine.register(mute_too=waiting)
             online = self.engine.transport.online()
             there = [
                 member.participant_id
@@ -177,6 +179,7 @@ class Hosting:
             if text != shown:
                 self.watch(Preparing(text))
                 shown = text
+            waiting = True
             self.sleep(POLL_S)
 
     def _rows(self) -> tuple[ParticipantConfig, ...]:

@@ -218,6 +218,11 @@ def hosted(config: Config, path: Path) -> Config:
             "take [privacy] out or choose another method"
         )
     market = config.market
+    if config.privacy is not None and market.eligibility == "on":
+        raise ConfigError(
+            f"{path}: trying models shows what training examples are like, which [privacy] is to hide: "
+            'take market.eligibility = "on" out'
+        )
     if market.eligibility == "auto":
         market = market.model_copy(update={"eligibility": "copies"})
     if market.allocation is None or market.payment is None:

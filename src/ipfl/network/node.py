@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ipfl.config import Config
 from ipfl.engines.messages import REPLY, REQUEST, Message, opened, request_digest, sealed
 from ipfl.errors import IpflError, ReplyError
 from ipfl.network.keys import ParticipantKey, operator_signed
@@ -23,7 +24,7 @@ from ipfl.network.own_disk import OwnDisk
 from ipfl.network.own_statement import write_statement
 from ipfl.network.refused import RefusedError, short
 from ipfl.network.round_work import Answer, RoundWork
-from ipfl.network.terms import Terms
+from ipfl.network.terms import Terms, base_unasked_for
 from ipfl.network.workbench import Workbench
 from ipfl.run_folder import write_bytes
 
@@ -84,6 +85,9 @@ class Node:
             content = {"what": "refusal", "reason": short(str(error))}
             self.standing.failed, self.standing.error = str(error), error
             self._tell(f"refused: {error}")
+        except MemoryError:
+            content = {"what": "refusal", "reason": "it has not the memory for the request"}
+            self._tell("refused: a request that there is no memory for")
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             content = {"what": "refusal", "reason": "it cannot make anything of the request"}
             self._tell(f"refused: a request that says nothing sensible ({type(error).__name__}: {error})")
@@ -177,8 +181,8 @@ class Node:
                 "if you agree to begin anew",
                 lasting=True,
             )
+        self._check_agreed(Config.from_toml(str(offer["config"]), "the market's configuration"))
         bench = self._built(offer, request)
-        self._check_agreed(bench)
         registration = bench.registration(self._terms.bid).to_json()
         consents = self._agreed is not None or self._consent(offer, told.get("quote"))
         if consents and self._agreed is None:
@@ -189,9 +193,8 @@ class Node:
             self._tell("registered: the market knows its bid")
         return {"what": "registration", "registration": registration, "consents": consents}
 
-    def _check_agreed(self, bench: Workbench) -> None:
-        """Refuse a market whose rules are not those that the terms name."""
-        config = bench.config
+    def _check_agreed(self, config: Config) -> None:
+        """Refuse a market whose rules are not those that the terms name, before anything is built for it."""
         offered = {
             "rounds": config.rounds,
             "method": config.method,
@@ -200,6 +203,7 @@ class Node:
             "allocation": config.market.allocation,
             "payment": config.market.payment,
             "private": config.privacy is not None,
+            "base": None if config.language is None else config.language.base,
         }
         for name, agreed in self._terms.market.model_dump(exclude_none=True).items():
             if offered[name] != agreed:
@@ -207,6 +211,9 @@ class Node:
                     f"the market offers {name} = {offered[name]!r}, but the terms agree to {agreed!r}",
                     lasting=True,
                 )
+        unasked = base_unasked_for(self._terms.market, config)
+        if unasked is not None:
+            raise RefusedError(unasked, lasting=True)
 
     def _built(self, offer: Mapping[str, Any], request: Message) -> Workbench:
         index, count = request.content["index"], request.content["participants"]

@@ -56,6 +56,7 @@ class OwnBills:
             )
         for bill in bills:
             number = int(bill["round_index"])
+            known = not self._of_lost_folder(number)
             found = self._problems(bill, number, bench)
             if found:
                 text = f"round {number}: " + "; ".join(found)
@@ -65,8 +66,9 @@ class OwnBills:
                 before = self.balance
                 self._disk.add_bill(bill)
                 change = (self.balance - before) / UNITS
+                how = "bill checked" if known else "bill taken as it is (of before the folder was lost)"
                 self._tell(
-                    f"round {number}: bill checked, {change:+.6f} credits, balance {self.balance / UNITS:.6f}"
+                    f"round {number}: {how}, {change:+.6f} credits, balance {self.balance / UNITS:.6f}"
                 )
 
     def check_limit(self) -> None:
@@ -88,15 +90,22 @@ class OwnBills:
             return [f"the bill of round {self.until + 1} was left out before it"]
         run = receipt_of(bills[0]).run if bills else None
         booked = {line["key"]: line["amount"] for old in bills for line in old["lines"]}
+        if number >= bench.config.rounds:
+            return [f"the market was agreed to have {bench.config.rounds} rounds"]
         return problems(bill, self._agreed(bench, number), run, self.balance, booked)
 
+    def _of_lost_folder(self, number: int) -> bool:
+        """Whether a round was before this folder, which stands in for one that was lost."""
+        kept = self._disk.kept()
+        return self._disk.lost_before() and (kept is None or number < kept.first_round)
+
     def _agreed(self, bench: Workbench, number: int) -> Agreed:
-        """What a bill has to keep to. It is of the last round that was answered, and of the bid that was told then."""
+        """What a bill has to keep to: the rules, and the bid that was told when the round was answered."""
         config, kept = bench.config, self._disk.kept()
+        answered = None if kept is None else kept.unbilled.get(number)
         bid = bench.registration(self._terms.bid)
-        if kept is not None:
-            bid = Registration(**kept.reply["registration"])
-        ahead = kept is None or kept.round_index > number  # it has trained since
+        if answered is not None:
+            bid = Registration(**answered["registration"])
         return Agreed(
             self._terms.participant_id,
             self._terms.operator_key,
@@ -107,7 +116,11 @@ class OwnBills:
             config.market.lam,
             str(config.market.allocation),
             str(config.market.payment),
-            config.privacy,
-            0 if ahead or kept is None else kept.private_steps,
-            sampling_rate(bid.num_examples, config.training.batch_size),
+            members=bench.members,
+            answered=answered is not None,
+            bid_known=not self._of_lost_folder(number),
+            reversals=self._terms.limits.reversals,
+            privacy=config.privacy,
+            private_steps=0 if answered is None else int(answered["private_steps"]),
+            sampling_rate=sampling_rate(bid.num_examples, config.training.batch_size),
         )

@@ -6,8 +6,10 @@ bill, flushed before it is acknowledged.
 """
 
 import json
+import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ from ipfl.tensor_file import read_any
 
 BYTES_MAX = 1 << 36
 STATE, BEFORE = "state.safetensors", "state-before.safetensors"
-BILLS, MARKET, SECRET = "bills.jsonl", "market.json", "noise.key"
-ABOUT = ("round_index", "works", "alone_rounds", "private_steps")
+BILLS, MARKET, SECRET, LOST = "bills.jsonl", "market.json", "noise.key", "lost-home"
+ABOUT = ("round_index", "works", "alone_rounds", "private_steps", "first_round")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,8 @@ class Kept:
     answered in the last; the digest of a part that it was not asked in is empty.
 
     `alone` is the yardstick, trained until before round `alone_rounds`; `private_steps` are all that were taken with
-    noise.
+    noise. `unbilled` are the rounds that were answered and whose bill has not come, by their numbers: the bid that was
+    told in each, and the private steps by then. `first_round` is the first that was trained in this folder.
     """
 
     round_index: int
@@ -44,6 +47,8 @@ class Kept:
     reply: Mapping[str, Any] = field(default_factory=dict)
     judged: Mapping[str, np.ndarray] = field(default_factory=dict)
     private_steps: int = 0
+    unbilled: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    first_round: int = 0
 
     @property
     def part(self) -> int:
@@ -85,6 +90,14 @@ class OwnDisk:
         """Remember what was agreed."""
         write_json(self.folder / MARKET, content)
 
+    def lost_before(self) -> bool:
+        """Whether it stands in for a folder that was lost: there are bills of rounds that it knows nothing of."""
+        return (self.folder / LOST).exists()
+
+    def note_lost(self) -> None:
+        """Remember that it stands in for a folder that was lost."""
+        write_text(self.folder / LOST, "bills of rounds before this folder was made are taken as they come\n")
+
     def noise_seed(self) -> int:
         """The secret that private training draws its noise from: made once, and known to nobody else."""
         path = self.folder / SECRET
@@ -114,8 +127,6 @@ class OwnDisk:
     def keep(self, kept: Kept) -> None:
         """Replace the state, flushed to the disk; that of the round before stays."""
         before = self.kept()
-        if before is not None and before.round_index < kept.round_index:
-            write_bytes(self.folder / BEFORE, (self.folder / STATE).read_bytes())
         arrays = {
             "params": kept.params,
             "buffers": kept.buffers,
@@ -124,14 +135,26 @@ class OwnDisk:
             **{f"judged/{name}": array for name, array in kept.judged.items()},
         }
         about = {name: getattr(kept, name) for name in ABOUT}
-        text = json.dumps({**about, "reply": dict(kept.reply)})
+        unbilled = {str(number): dict(told) for number, told in kept.unbilled.items()}
+        text = json.dumps({**about, "reply": dict(kept.reply), "unbilled": unbilled})
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"about": text})
-        write_bytes(self.folder / STATE, content)
+        with _in_own_words(self.folder / STATE):
+            if before is not None and before.round_index < kept.round_index:
+                write_bytes(self.folder / BEFORE, (self.folder / STATE).read_bytes())
+            write_bytes(self.folder / STATE, content)
         self._kept = replace(kept)
 
     def add_bill(self, bill: Mapping[str, Any]) -> None:
-        """Keep a bill, flushed to the disk."""
-        append_lines(self.folder / BILLS, [json.dumps(bill, sort_keys=True, ensure_ascii=False)])
+        """Keep a bill, flushed to the disk; of one that could not be written whole nothing stays."""
+        path = self.folder / BILLS
+        length = path.stat().st_size if path.exists() else 0
+        with _in_own_words(path):
+            try:
+                append_lines(path, [json.dumps(bill, sort_keys=True)])
+            except RunFolderError:
+                with suppress(OSError):
+                    os.truncate(path, length)
+                raise
         self.bills.append(dict(bill))
 
     def _read_bills(self) -> list[dict[str, Any]]:
@@ -145,9 +168,23 @@ class OwnDisk:
             with path.open("r+b") as file:
                 file.truncate(len(whole))
         try:
-            return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+            return [json.loads(line) for line in whole.decode("utf-8").split("\n") if line]
         except ValueError as error:
             raise RunFolderError(f"{path} is damaged ({error}): restore it from a copy") from None
+
+
+@contextmanager
+def _in_own_words(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be written what a participant can do about it."""
+    try:
+        yield
+    except RunFolderError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        reason = error.__cause__.strerror
+        raise RunFolderError(
+            f"cannot write {path}: {reason}; free space, then start `ipfl join` again"
+        ) from None
 
 
 def _read(path: Path) -> Kept | None:
@@ -172,4 +209,6 @@ def _read(path: Path) -> Kept | None:
         reply=about["reply"],
         judged={name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)},
         private_steps=about["private_steps"],
+        unbilled={int(number): told for number, told in about["unbilled"].items()},
+        first_round=about["first_round"],
     )

@@ -21,15 +21,15 @@ from pathlib import Path
 
 from ipfl.errors import ConfigError, KeyFileError, NetworkError
 from ipfl.network import programs
-from ipfl.network.addresses import is_loopback
+from ipfl.network.addresses import is_loopback, reached_at
 from ipfl.network.keys import fingerprint_of_der
-from ipfl.run_folder import write_json
+from ipfl.network.log_file import LogReader, keep_short
 
 STARTING_S = 120
 """So long a SuperLink and its relay may take to start: seconds on an idle machine, many more on a busy one."""
 APP_ENDING_S = 30
 """So long Flower may take to stop the app before the SuperLink is ended all the same."""
-REGISTERED, DATABASE = "registered.json", "state.db"
+DATABASE = "state.db"
 _APP = """
 [build-system]
 requires = ["hatchling"]
@@ -76,14 +76,15 @@ class SuperLink:
             raise ConfigError(f"{keys} holds no {missing[0]}, which the market's address needs")
         self._folder, self._keys = folder.absolute(), keys.absolute()
         self._host, self._port = host, port
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        near = reached_at(host)
+        self._address = f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
         self._log = self._folder / "superlink.log"
-        self._log_read = 0
+        self._log_reader = LogReader(self._log)
         self._process: subprocess.Popen[bytes] | None = None
         self._run = ""
 
     def start(self, keys: Mapping[str, tuple[str, str]]) -> None:
-        """Start it for the first time; it lets in these keys and no others.
+        """Start it for the first time; it lets in these keys and no others, and holds no message of before.
 
         Args:
           keys: the name of each participant and OpenSSH's line of its public key, by the key's fingerprint.
@@ -93,9 +94,10 @@ class SuperLink:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
-        self._log_read = self._log.stat().st_size if self._log.exists() else 0
+        keep_short(self._log)
+        self._log_reader = LogReader(self._log)
         self._write_settings()
-        self._forget_others(set(keys))
+        self._forget()
         self._launch()
         self._register(keys)
 
@@ -132,12 +134,7 @@ class SuperLink:
 
     def newly_turned_away(self) -> list[str]:
         """Fingerprints of the keys that it has turned away since this was last asked, as often as it did."""
-        with self._log.open("rb") as file:
-            file.seek(self._log_read)
-            new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        self._log_read += len(whole)
-        return turned_away(whole.decode("utf-8", "replace"))
+        return turned_away(self._log_reader.new_lines())
 
     def close(self) -> None:
         """Stop the app and the process, if this object started them."""
@@ -152,14 +149,16 @@ class SuperLink:
 
     def _write_settings(self) -> None:
         (self._folder / "config.toml").write_text(
-            f'[superlink]\ndefault = "market"\n\n[superlink.market]\naddress = {json.dumps(self._address)}\n'
-            f"root-certificates = {json.dumps(str(self._keys / 'ca.crt'))}\n"
+            f'[superlink]\ndefault = "market"\n\n[superlink.market]\naddress = {_in_toml(self._address)}\n'
+            f"root-certificates = {_in_toml(str(self._keys / 'ca.crt'))}\n",
+            encoding="utf-8",
         )
         package = self._folder / "app" / "market"
         package.mkdir(parents=True, exist_ok=True)
         (package.parent / "pyproject.toml").write_text(_APP.lstrip())
         (package / "__init__.py").write_text("")
-        (package / "app.py").write_text((files("ipfl.engines") / "flower.py").read_text())
+        for name, copied in (("flower.py", "app.py"), ("flower_replies.py", "flower_replies.py")):
+            (package / copied).write_text((files("ipfl.engines") / name).read_text("utf-8"), encoding="utf-8")
 
     def _launch(self) -> None:
         _check_free(self._host, self._port)
@@ -199,39 +198,16 @@ class SuperLink:
         finally:
             connection.close()
 
-    def _forget_others(self, keys: set[str]) -> None:
-        """Begin with an empty database where it knows keys of before; those who stay are let in anew."""
-        if self._registered().keys() - keys:
-            for name in (REGISTERED, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
-                (self._folder / name).unlink(missing_ok=True)
+    def _forget(self) -> None:
+        """Begin with an empty database: with no key that is not let in now, and none of the messages it has carried."""
+        for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
+            (self._folder / name).unlink(missing_ok=True)
 
     def _register(self, keys: Mapping[str, tuple[str, str]]) -> None:
-        known = self._registered()
-        for fingerprint, (name, text) in keys.items():
-            if known.get(fingerprint):
-                continue
-            public = self._folder / "registering.pub"
-            public.write_text(text.strip() + "\n")
-            self._note(
-                known | {fingerprint: False}
-            )  # killed in between, no key is let in that is not known of
-            command = ["flwr", "supernode", "register", str(public), "market", f"--name={name}"]
-            status, said = programs.ask(command, self._folder, STARTING_S)
-            if status != 0 and "already in use" not in said:
-                raise NetworkError(f"Flower did not register the key of {name}: {_last_line(said)}")
-            known[fingerprint] = True
-            self._note(known)
+        from ipfl.engines import flower_control
 
-    def _registered(self) -> dict[str, bool]:
-        """Fingerprints of the keys that its database may know, and whether it does for certain."""
-        path = self._folder / REGISTERED
-        if path.is_file():
-            with suppress(ValueError, TypeError):
-                return dict(json.loads(path.read_text()))
-        return {}
-
-    def _note(self, registered: Mapping[str, bool]) -> None:
-        write_json(self._folder / REGISTERED, registered)
+        lines = {name: line.strip() for name, line in keys.values()}
+        flower_control.register(self._address, self._keys / "ca.crt", lines)
 
 
 def turned_away(said: str) -> list[str]:
@@ -255,6 +231,17 @@ def _check_free(host: str, port: int) -> None:
         ) from None
 
 
+def _in_toml(text: str) -> str:
+    """A text as a string of TOML's, which knows no halves of letters as JSON's escapes do.
+
+    >>> _in_toml('a "folder" of \U0001f4c8')
+    '"a \\\\"folder\\\\" of \U0001f4c8"'
+    """
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    """The last line that says something; Flower draws boxes around what it says."""
+    lines = [line.strip(" \t│┃|╭╮╰╯─━") for line in said.splitlines()]
+    lines = [line for line in lines if any(letter.isalpha() for letter in line)]
     return lines[-1] if lines else "it said nothing"

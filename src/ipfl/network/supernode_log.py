@@ -28,7 +28,7 @@ def connected(said: str) -> bool:
 
 
 def is_sending(said: str) -> bool:
-    """Whether a SuperNode has the whole of a message that it has not sent the answer to.
+    """Whether a SuperNode has received a message that it has not sent the answer to.
 
     >>> is_sending("INFO : Receiving: query.market message (ID: 1)\\nINFO : Received successfully")
     True
@@ -36,7 +36,7 @@ def is_sending(said: str) -> bool:
     False
     """
     done = ("Sent successfully", "Failed to send", "Ignoring reply", "Ignoring message", "Failed to receive")
-    return said.rfind("Received successfully") > max(said.rfind(words) for words in done)
+    return said.rfind("Receiving:") > max(said.rfind(words) for words in done)
 
 
 def refusal(said: str, address: str, key: Path) -> str:

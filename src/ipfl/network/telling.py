@@ -5,7 +5,7 @@ All of it is read from the books, so whatever is told again after a crash is the
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from ipfl.market.curve_text import curve_text
 from ipfl.market.curves import SQUARE_ROOT
 from ipfl.market.quoting import quote
 from ipfl.market.units import UNITS
-from ipfl.network.billing import bills_of, curve_of, that_fit
+from ipfl.network.billing import curve_of
+from ipfl.network.owed import OwedBills
 from ipfl.types.market import Bids
 from ipfl.upkeep.books import Books
 
@@ -41,28 +42,20 @@ class Teller:
     market: MarketConfig
     books: Books | None = None
     run: str = ""
-    _told: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    _after: int = -1
-    _until: int = -1
+    _owed: OwedBills | None = None
 
-    def bills(self, index: int, after: int, acknowledged: Sequence[int]) -> Bills:
+    def open(self, books: Books) -> None:
+        """From now on there is something to tell."""
+        self.books, self._owed = books, OwedBills(books.ledger, self.key, self.run)
+
+    def bills(self, index: int, after: int) -> Bills:
         """What a participant has not acknowledged yet: the oldest bills that fit into a message.
 
         Args:
           index: the participant.
           after: the last round whose bill it has.
-          acknowledged: the same of everybody, so that the ledger is read once for all.
         """
-        if self.books is None:
-            return Bills([])
-        booked = self.books.ledger.rounds() - 1
-        if booked > self._until or after < self._after:
-            self._after = min(after, *acknowledged)
-            self._told = bills_of(self.books.ledger, self.key, self.run, self._after)
-            self._until = booked
-        own = [bill for bill in self._told.get(self.names[index], []) if bill["round_index"] > after]
-        told = that_fit(own)
-        return Bills(told, more=len(told) < len(own))
+        return Bills([]) if self._owed is None else self._owed.told(self.names[index], after)
 
     def earlier_bids(self) -> dict[int, Registration]:
         """What everybody bid in the newest round, by its place; nobody where the books have no bids."""

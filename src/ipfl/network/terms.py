@@ -3,15 +3,17 @@
 What leaves of them is the bid. The true valuation and cost, if they are given, are for its own statement alone.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from ipfl.config import PARTICIPANT_ID_PATTERN, Table, read_toml
+from ipfl.config import PARTICIPANT_ID_PATTERN, Config, Table, read_toml
 from ipfl.config.amounts import Amount
 from ipfl.config.experiment import sentence
+from ipfl.config.language import TINY
 from ipfl.errors import BidError, ConfigError
 from ipfl.market.curve_text import parse_curve
 
@@ -42,17 +44,23 @@ class TruthTerms(Table):
 
 
 class LimitTerms(Table):
-    """Up to where it takes part: credits paid in all, less what it received."""
+    """Up to where it takes part: credits paid in all, less what it received; and whether what it received may be
+    taken back."""
 
     paid_total: Amount | None = None
+    reversals: bool = False
 
 
 class AgreedTerms(Table):
-    """What the market has to offer for the participant to take part; what is left out may be anything."""
+    """What the market has to offer for the participant to take part; what is left out may be anything.
+
+    `base`: the language model that adapters are trained of. Left out, it is one that needs no fetching.
+    """
 
     rounds: int | None = None
     method: str | None = None
     model: str | None = None
+    base: str | None = None
     lam: float | None = None
     allocation: str | None = None
     payment: str | None = None
@@ -93,6 +101,17 @@ def read_terms(path: Path) -> Terms:
     return terms
 
 
+def base_unasked_for(agreed: AgreedTerms, config: Config) -> str | None:
+    """Why a market's base model is not taken: it would be fetched, and the terms do not name it; None if it is."""
+    base = None if config.language is None else config.language.base
+    if base in (None, TINY, agreed.base) or _is_folder(base):
+        return None
+    return (
+        f"the market's base model {base[:80]!r} is no folder here, and is fetched only if the terms say so: if you "
+        f"agree to it, write base = {json.dumps(base[:80], ensure_ascii=False)} under [market] in the terms"
+    )
+
+
 def checked(kind: type[SomeTable], tables: dict[str, Any], where: str) -> SomeTable:
     """Nested tables as a table of a kind.
 
@@ -103,3 +122,10 @@ def checked(kind: type[SomeTable], tables: dict[str, Any], where: str) -> SomeTa
         return kind.model_validate(tables)
     except ValidationError as error:
         raise ConfigError(f"{where}: {sentence(error, kind)}") from None
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):  # too long for a path, or no text for one
+        return False

@@ -11,6 +11,7 @@ from ipfl.data.one_participant import Schema
 from ipfl.engines.exchange import Registration
 from ipfl.engines.messages import array_digest
 from ipfl.errors import ConfigError, check
+from ipfl.network.exam_rules import ExamRules
 from ipfl.network.market_file import ExamplesTable
 from ipfl.network.places import check_base, own_place
 from ipfl.network.terms import BidTerms, checked
@@ -26,6 +27,8 @@ class Workbench:
 
     Attributes:
       index: the place.
+      members: how many there are.
+      exams: which models it judges for the operator.
       config: of the market.
       initial: theta_0 and the initial buffers.
     """
@@ -40,7 +43,7 @@ class Workbench:
             is not the operator's.
         """
         check(0 <= index < count, "a participant has a place among all")
-        self.index = index
+        self.index, self.members = index, count
         self.config = Config.from_toml(str(offer["config"]), "the market's configuration")
         table = checked(ExamplesTable, dict(offer["examples"]), "the market's examples")
         schema = Schema(table.class_names, table.label, table.columns, table.shape)
@@ -48,6 +51,7 @@ class Workbench:
         place = self._own.place
         check_base(place, offer)
         self._engine, self._files = place.engine, place.files
+        self.exams = ExamRules(self.config, count)
         self.initial = place.engine.initial()
         if (place.model, array_digest(*self.initial)) != (offer["model"], offer["theta_0"]):
             raise ConfigError(
