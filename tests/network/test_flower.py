@@ -197,3 +197,12 @@ def test_flower_is_imported_by_the_files_named_after_it_alone() -> None:
         if name.split(".")[0] == "flwr"
     }
     assert found == {"flower.py", "flower_replies.py", "flower_control.py"}
+
+
+def test_a_relay_whose_parent_is_gone_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents, ended = [7, 7, 1], []
+    monkeypatch.setattr(flower, "ORPHAN_POLL_S", 0.0)
+    monkeypatch.setattr(os, "getppid", lambda: parents.pop(0))
+    monkeypatch.setattr(os, "_exit", ended.append)
+    flower._end_with(7)
+    assert (parents, ended) == ([], [1])

@@ -218,6 +218,8 @@ def test_what_is_killed_between_exchanges_is_there_at_the_next(market: Market, w
 def test_a_superlink_killed_while_answers_are_made_is_started_and_asks_again(market: Market) -> None:
     first, second = market.fingerprints
     asked: list[bytes] = []
+    orphan = Path(f"/proc/{market.host.pids()['relay']}")
+    assert orphan.exists()
 
     def kill_once(body: bytes) -> bytes:
         asked.append(body)
@@ -228,6 +230,7 @@ def test_a_superlink_killed_while_answers_are_made_is_started_and_asks_again(mar
     market.participants[0].answer = kill_once
     replies, reasons = market.host.exchange({first: b"one", second: b"two"}, 150)
     assert (replies, reasons) == ({first: b"ONE", second: b"TWO"}, {})
+    waits_until(lambda: not orphan.exists())  # nothing goes on asking the one that was killed
 
 
 def test_an_answer_given_while_stopping_is_sent(market: Market) -> None:

@@ -36,6 +36,7 @@ NODE_UNAVAILABLE = 5
 """Flower's code for one that has left, or has not been heard of for a minute."""
 MESSAGE_UNAVAILABLE = 3
 """Flower's code for a message that it does not hold any more, which here means that its time is over."""
+ORPHAN_POLL_S = 5.0
 FETCH_S = 30
 """So long a SuperNode may take to hand over a message that it has."""
 SILENT = "did not answer in time"
@@ -134,6 +135,7 @@ def receive_frame(connection: Connection, bytes_max: int | None = None) -> tuple
 def relay(grid: Grid, context: Context) -> None:
     """Serve the operator's process until it closes the socket."""
     place = Path(str(context.run_config["place"]))
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         with Client(str(place / "relay"), "AF_UNIX", authkey=(place / "key").read_bytes()) as connection:
             send_frame(connection, {"pid": os.getpid()})
@@ -144,6 +146,13 @@ def relay(grid: Grid, context: Context) -> None:
         with (place / "log").open("a") as log:  # Flower shows nobody what an app prints
             traceback.print_exc(file=log)
         raise
+
+
+def _end_with(parent: int) -> None:
+    """End when the program that started this one has: Flower would go on asking a SuperLink that is gone, for ever."""
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_POLL_S)
+    os._exit(1)
 
 
 def serve_operator(grid: Grid, connection: Connection) -> None:
