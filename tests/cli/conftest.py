@@ -62,3 +62,27 @@ def run_folder(tmp_path_factory):
         )
         entry()
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A market of four over a network, with its keys and certificates; made once a file."""
+    from cli.wire import site
+
+    return site(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def world(made, tmp_path):
+    """The same, moved to where the test is."""
+    from cli.wire import moved
+
+    return moved(made, tmp_path)
+
+
+@pytest.fixture
+def wire(monkeypatch):
+    """What stands for Flower; nobody is connected."""
+    from cli.wire import Wire
+
+    return Wire().plug(monkeypatch)

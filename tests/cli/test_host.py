@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cli.wire import Wire, change, free_port, let_nothing_start, moved, site, tree
+from cli.wire import change, free_port, let_nothing_start, moved, tree
 from ipfl.cli.host import run_of
 from ipfl.config import Config
 from ipfl.engines.messages import REPLY, opened, sealed
@@ -23,21 +23,6 @@ from ipfl.network.keys import make_participant_key
 from network.markets import NAMES
 
 HOST = ("host", "market.toml", "--out", "run", "--page-port", "0")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return site(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def world(made, tmp_path):
-    return moved(made, tmp_path)
-
-
-@pytest.fixture
-def wire(monkeypatch):
-    return Wire().plug(monkeypatch)
 
 
 @pytest.fixture

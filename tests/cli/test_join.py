@@ -13,15 +13,12 @@ from cli.wire import (
     JOIN,
     ME,
     OTHERS,
-    Wire,
     call_off,
     change,
     free_port,
     hosting,
     in_thread,
     let_nothing_start,
-    moved,
-    site,
 )
 from ipfl.cli.join import Consent, _Voice, quote_lines
 from ipfl.cli.main import main
@@ -33,20 +30,9 @@ QUOTE = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return site(tmp_path_factory.mktemp("made"))
-
-
 @pytest.fixture
-def world(made, tmp_path):
-    return moved(made, tmp_path)
-
-
-@pytest.fixture
-def wire(world, monkeypatch):
+def wire(world, wire):
     """The others are connected."""
-    wire = Wire().plug(monkeypatch)
     wire.connect(world, *OTHERS)
     return wire
 

@@ -11,25 +11,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from cli.wire import JOIN, ME, OTHERS, Wire, call_off, change, hosting, let_nothing_start, moved, site, tree
+from cli.wire import JOIN, ME, OTHERS, call_off, change, hosting, let_nothing_start, tree
 from ipfl.network.certificates import make_authority, make_server_certificate
 from ipfl.upkeep.folder import held
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return site(tmp_path_factory.mktemp("made"))
-
-
 @pytest.fixture
-def world(made, tmp_path):
-    return moved(made, tmp_path)
-
-
-@pytest.fixture
-def wire(world, monkeypatch):
+def wire(world, wire):
     """The others are connected."""
-    wire = Wire().plug(monkeypatch)
     wire.connect(world, *OTHERS)
     return wire
 

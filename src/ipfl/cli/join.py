@@ -153,8 +153,8 @@ def _take_part(node: "Node", link: Any, consent: "Consent", say: "_Voice") -> bo
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, leave)
-    serving.start()
     try:
+        serving.start()
         while serving.is_alive() and not stop.is_set():
             if not consent.ask():
                 break
@@ -167,7 +167,8 @@ def _take_part(node: "Node", link: Any, consent: "Consent", say: "_Voice") -> bo
         left = True
     finally:
         stop.set()
-        serving.join()
+        if serving.ident is not None:
+            serving.join()
         signal.signal(signal.SIGTERM, before)
     if problem:
         raise problem[0]
