@@ -145,8 +145,14 @@ def check_time(world, network):
     assert network.longest_s <= world.deadline_s
     trained = [d for d in network.deliveries if d.answered == "trained"]
     for name in NAMES:
-        rounds = [d.round_index for d in trained if d.name == name]
-        assert rounds == sorted(rounds), "nobody goes back to an older round"
+        told = [text for text in world.said[name] if text.endswith(": trained")]
+        assert told == [
+            f"round {number}: trained" for number in range(ROUNDS) if f"round {number}: trained" in told
+        ], "nobody trains a round twice, or goes back to an older one"
+        newest = -1
+        for answered in (d.round_index for d in trained if d.name == name):
+            assert answered >= newest - 1, "of older rounds than the one before nothing is answered"
+            newest = max(newest, answered)
 
 
 def check_models(run, expected, missed):
