@@ -42,10 +42,9 @@ def test_killed_at_a_point_it_comes_to_the_same(arguments):
     assert found["kills"] >= found["trials"]
 
 
-@pytest.mark.parametrize(
-    "kills", [2, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)], id="a-hundred")]
-)
-def test_killed_at_random_times_it_comes_to_the_same(kills):
-    found = figures("--random", str(kills), "--rounds", "12")
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_random_times_it_comes_to_the_same():
+    found = figures("--random", "100", "--rounds", "12")
     assert found["wrong"] == []
-    assert found["kills"] >= kills
+    assert found["kills"] >= 100
