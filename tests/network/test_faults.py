@@ -47,7 +47,9 @@ runs = count()
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return World(tmp_path_factory.mktemp("market"), rounds=ROUNDS, steps=2, start_wait_s=20.0, settle_wait_s=60.0)
+    return World(
+        tmp_path_factory.mktemp("market"), rounds=ROUNDS, steps=2, start_wait_s=20.0, settle_wait_s=60.0
+    )
 
 
 def play(world, schedule, monkeypatch):
