@@ -265,6 +265,12 @@ def test_what_private_training_has_cost_is_counted_again(tmp_path, key, changes,
         assert found == []
     else:
         assert found[0].startswith(sentence)
+    bill["privacy"] = {"steps": 40, "sampling_rate": 0.3, "epsilon": epsilon_spent(privacy, 0.3, 40)}
+    assert (
+        "by its own reckoning" in problems(bill, mine, None, 0)[0]
+    )  # it traded by another number of examples
+    alone = signed(bill | {"lines": []}, key, balance=0)
+    assert not [found for found in problems(alone, mine, None, 0) if "epsilon" in found]
     bill["privacy"] = right
     assert problems(bill, replace(mine, privacy=None), None, 0) == [
         "it counts private training, which was not agreed"

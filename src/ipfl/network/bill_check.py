@@ -72,7 +72,9 @@ def problems(
         return [
             *_receipt_problems(bill, agreed, run, balance),
             *_line_problems(bill, agreed, known),
-            *_privacy_problems(bill["privacy"], agreed),
+            *_privacy_problems(
+                bill["privacy"], agreed, traded=any("buyer" in line["terms"] for line in bill["lines"])
+            ),
         ]
     except (
         KeyError,
@@ -103,8 +105,12 @@ def _receipt_problems(bill: Any, agreed: Agreed, run: str | None, balance: int) 
     return found
 
 
-def _privacy_problems(told: Any, agreed: Agreed) -> list[str]:
-    """What is wrong with the count of private steps, and with the epsilon that follows from it."""
+def _privacy_problems(told: Any, agreed: Agreed, traded: bool) -> list[str]:
+    """What is wrong with the count of private steps, and with the epsilon that follows from it.
+
+    Only of a round in which it `traded` is it known that the operator counted by its present number of examples: of a
+    round that it missed, or in which it told a new number, the operator counts by the one that it knew.
+    """
     if agreed.privacy is None:
         return [] if told is None else ["it counts private training, which was not agreed"]
     if told is None:
@@ -112,7 +118,8 @@ def _privacy_problems(told: Any, agreed: Agreed) -> list[str]:
     found, steps = [], int(told["steps"])
     if steps < agreed.private_steps:
         found.append(f"it counts {steps} private steps, taken were {agreed.private_steps}")
-    own = epsilon_spent(agreed.privacy, agreed.sampling_rate, steps)
+    rate = agreed.sampling_rate if traded and agreed.bid_known else float(told["sampling_rate"])
+    own = epsilon_spent(agreed.privacy, rate, steps)
     if not math.isclose(own, told["epsilon"], rel_tol=1e-6):
         found.append(f"epsilon is {told['epsilon']:g} on it and {own:g} by its own reckoning")
     return found
